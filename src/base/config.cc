@@ -1,0 +1,114 @@
+#include "base/config.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cstdlib>
+#include <cstring>
+#include <numeric>
+
+#include "base/error.h"
+
+extern char** environ;
+
+namespace slimccl {
+namespace {
+
+[[noreturn]] void bad(std::string_view variable, std::string_view value, std::string_view expected) {
+  throw Error(ncclInvalidUsage, concat(variable, "=\"", value, "\" is not usable: expected ", expected,
+                                       "; correct or unset it"));
+}
+
+void parse(std::string_view, std::string_view value, std::string& into) { into = value; }
+
+void parse(std::string_view variable, std::string_view value, uint64_t& into) {
+  const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), into);
+  if (error != std::errc() || end != value.data() + value.size()) bad(variable, value, "a whole number >= 0");
+}
+
+void parse(std::string_view variable, std::string_view value, double& into) {
+  const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), into);
+  if (error != std::errc() || end != value.data() + value.size() || !(into > 0)) {
+    bad(variable, value, "a number > 0");
+  }
+}
+
+void parse(std::string_view variable, std::string_view value, bool& into) {
+  if (value == "1" || value == "on" || value == "true") {
+    into = true;
+  } else if (value == "0" || value == "off" || value == "false") {
+    into = false;
+  } else {
+    bad(variable, value, "0 or 1");
+  }
+}
+
+size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), size_t{0});
+  for (size_t i = 1; i <= a.size(); ++i) {
+    size_t diagonal = std::exchange(row[0], i);
+    for (size_t j = 1; j <= b.size(); ++j) {
+      const size_t replace = diagonal + (a[i - 1] != b[j - 1] ? 1 : 0);
+      diagonal = row[j];
+      row[j] = std::min({replace, row[j] + 1, row[j - 1] + 1});
+    }
+  }
+  return row.back();
+}
+
+Config read_process_environment() {
+  return parse_config([](const char* variable) { return environment_variable(variable); });
+}
+
+}  // namespace
+
+std::vector<SettingInfo> all_settings() {
+#define SLIMCCL_INFO(type, field, variable, standard, help) SettingInfo{variable, #type, #standard, help},
+  return {SLIMCCL_SETTINGS(SLIMCCL_INFO)};
+#undef SLIMCCL_INFO
+}
+
+Config parse_config(const Environment& environment) {
+  Config config;
+#define SLIMCCL_PARSE(type, field, variable, standard, help) \
+  if (const char* text = environment(variable)) parse(variable, text, config.field);
+  SLIMCCL_SETTINGS(SLIMCCL_PARSE)
+#undef SLIMCCL_PARSE
+  if (config.profile != "exact" && config.profile != "zeropp") {
+    bad("SLIMCCL_PROFILE", config.profile, "exact or zeropp");
+  }
+  const std::string_view levels[] = {"none", "warn", "info", "debug"};
+  if (std::ranges::find(levels, config.log_level) == std::end(levels)) {
+    bad("SLIMCCL_LOG", config.log_level, "none, warn, info or debug");
+  }
+  if (config.segment_elems == 0) bad("SLIMCCL_SEGMENT", "0", "a number of elements > 0");
+  if (config.window == 0 || config.window > 64) {
+    bad("SLIMCCL_WINDOW", std::to_string(config.window), "1 to 64 segments");
+  }
+  return config;
+}
+
+std::vector<std::string> unknown_settings(const std::vector<std::string>& names) {
+  std::vector<std::string> warnings;
+  const auto known = all_settings();
+  for (const std::string& name : names) {
+    if (!name.starts_with("SLIMCCL_") || name.starts_with("SLIMCCL_TEST_")) continue;
+    const auto distance = [&](const SettingInfo& info) { return edit_distance(name, info.variable); };
+    const auto nearest = std::ranges::min_element(known, {}, distance);
+    if (nearest->variable != name) {
+      warnings.push_back(concat(name, " is not a setting and has no effect; did you mean ", nearest->variable, "?"));
+    }
+  }
+  return warnings;
+}
+
+const Config& config() {
+  static const Config value = read_process_environment();
+  return value;
+}
+
+const char* environment_variable(const char* name) noexcept { return std::getenv(name); }
+
+}  // namespace slimccl
