@@ -1,0 +1,29 @@
+// The sources of a kernel row are compiled once per instruction set, with -DSLIMCCL_ISA=<row> and
+// other compiler flags. All they define, inline functions included, lies in the inline namespace
+// SLIMCCL_ISA: were two rows to share a symbol, the linker could hand AVX-512 code to the scalar
+// row. For the same reason they instantiate nothing of std. Everybody else sees the row "scalar",
+// the reference.
+#pragma once
+
+#include <cstdint>
+
+#ifndef SLIMCCL_ISA
+#define SLIMCCL_ISA scalar
+#endif
+
+namespace slimccl::quant::inline SLIMCCL_ISA {
+
+inline uint32_t bits_of(float value) { return __builtin_bit_cast(uint32_t, value); }
+inline float float_of(uint32_t bits) { return __builtin_bit_cast(float, bits); }
+
+inline constexpr uint32_t kMagnitudeMask = 0x7fffffff;
+inline constexpr uint32_t kInfinityBits = 0x7f800000;
+inline constexpr uint32_t kNanBits = 0x7fc00000;  // the one NaN that we write
+inline constexpr float kFloatMax = 0x1.fffffep127f;
+
+// Adding it rounds |value| < 2^22 to the nearest integer, ties to even; the integer is then in the
+// low bits of the sum.
+inline constexpr float kRounder = 0x1.8p23f;
+inline constexpr uint32_t kRounderBits = 0x4b400000;
+
+}  // namespace slimccl::quant::inline SLIMCCL_ISA
