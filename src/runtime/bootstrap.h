@@ -1,10 +1,11 @@
 // How the ranks of a communicator find each other, and how they learn of each other's death.
 //
-// A star of TCP connections: the process that made the unique id runs one rendezvous thread (for all ids it made) that
-// every rank connects to. The id (128 bytes) holds a magic, a version, that thread's address and port, and 16 random
-// bytes that a caller must present (compared in constant time): against strangers on the network, not against a man
-// in the middle. The star stays up after set-up: a process that dies closes its connection, the server tells all
-// others who it was, whichever transport they use.
+// A star of TCP connections: the process that made the unique id runs one rendezvous thread (for
+// all ids it made) that every rank connects to. The id (128 bytes) holds a magic, a version, that
+// thread's address and port, and 16 random bytes that a caller must present (compared in constant
+// time): against strangers on the network, not against a man in the middle. The star stays up after
+// set-up: a process that dies closes its connection, the server tells all others who it was,
+// whichever transport they use.
 //
 // Threads: a Bootstrap belongs to one thread at a time; the server thread is our own.
 #pragma once
@@ -21,7 +22,8 @@
 
 namespace slimccl::runtime {
 
-// Which rank can no longer take part, and why. rank -1: nobody in particular (the rendezvous itself was lost).
+// Which rank can no longer take part, and why. rank -1: nobody in particular (the rendezvous itself
+// was lost).
 struct RankFailure {
   int rank;
   std::string reason;
@@ -32,23 +34,28 @@ struct RankFailure {
 
 class Bootstrap {
  public:
-  // Collective: returns when all `ranks` ranks have joined with this id. Throws Error: an id that is not ours
-  // (ncclInvalidArgument), rank out of range or taken twice or another `ranks` elsewhere (ncclInvalidUsage, both
-  // sides named), nobody listening or refused (ncclSystemError), and on time-out ncclRemoteError naming the ranks
-  // that did not come ("ranks 2, 5 of 8 did not come within 120 s") on every rank that did.
-  static std::unique_ptr<Bootstrap> join(const ncclUniqueId& id, int ranks, int rank, double timeout_s);
+  // Collective: returns when all `ranks` ranks have joined with this id. Throws Error: an id that
+  // is not ours (ncclInvalidArgument), rank out of range or taken twice or another `ranks`
+  // elsewhere (ncclInvalidUsage, both sides named), nobody listening or refused (ncclSystemError),
+  // and on time-out ncclRemoteError naming the ranks that did not come ("ranks 2, 5 of 8 did not
+  // come within 120 s") on every rank that did.
+  static std::unique_ptr<Bootstrap> join(const ncclUniqueId& id, int ranks, int rank,
+                                         double timeout_s);
 
-  virtual ~Bootstrap() = default;  // closes; a peer that has not been told leave() first sees a death
+  virtual ~Bootstrap() =
+      default;  // closes; a peer that has not been told leave() first sees a death
 
-  // Collective, for set-up and agreements: every rank's bytes (any length each), by rank. Throws Error naming the
-  // rank that died or did not come in time.
+  // Collective, for set-up and agreements: every rank's bytes (any length each), by rank. Throws
+  // Error naming the rank that died or did not come in time.
   virtual std::vector<std::vector<std::byte>> all_gather(ConstBytes mine, double timeout_s) = 0;
 
-  // After set-up, neither blocks. wait_fd() is readable when check() may have something to say. check() returns the
-  // first failure known, again and again: a rank died, aborted, or some rank reported it.
+  // After set-up, neither blocks. wait_fd() is readable when check() may have something to say.
+  // check() returns the first failure known, again and again: a rank died, aborted, or some rank
+  // reported it.
   [[nodiscard]] virtual int wait_fd() const noexcept = 0;
   [[nodiscard]] virtual std::optional<RankFailure> check() noexcept = 0;
-  // Tells all ranks, this one included, of a failure seen here. Only the first report of a communicator counts.
+  // Tells all ranks, this one included, of a failure seen here. Only the first report of a
+  // communicator counts.
   virtual void report(const RankFailure& failure) noexcept = 0;
   // An orderly farewell: from now on this rank's going is no failure to the others...
   virtual void leave() noexcept = 0;

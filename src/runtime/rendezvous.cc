@@ -1,0 +1,123 @@
+#include "runtime/rendezvous.h"
+
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+
+#include "base/log.h"
+#include "runtime/rendezvous_loop.h"
+#include "topology/discover.h"
+
+namespace slimccl::runtime {
+namespace {
+
+constexpr int kBacklog = 4096;  // all ranks of a large job may come in the same instant
+
+// The one mutable global of the runtime: ids are made before there is any communicator to own their
+// server.
+class ProcessServer {
+ public:
+  static ProcessServer& instance() {
+    static ProcessServer self;
+    return self;
+  }
+
+  ncclUniqueId make_id(const Config& config) {
+    const std::lock_guard lock(mutex_);
+    if (server_ && !server_->alive_here()) abandon();
+    if (!server_) server_ = std::make_unique<Rendezvous>(topology::reachable_address(config));
+    return server_->make_id();
+  }
+
+  bool hosts(const wire::Endpoint& endpoint) noexcept {
+    const std::lock_guard lock(mutex_);
+    return server_ && server_->alive_here() && server_->endpoint() == endpoint;
+  }
+
+ private:
+  // The thread logs until the end: have the log's own statics made first, so that they go last.
+  ProcessServer() { (void)log::enabled(log::Level::kWarn); }
+  // No lock: in a forked child it may be held for ever by a thread that the child does not have.
+  ~ProcessServer() {
+    if (server_ && !server_->alive_here()) abandon();
+  }
+  // In a forked child: there is no thread to join, so the copy is left alone.
+  void abandon() noexcept { (void)server_.release(); }
+
+  std::mutex mutex_;
+  std::unique_ptr<Rendezvous> server_;
+};
+
+wire::Socket listen_on(const wire::Endpoint& endpoint) {
+  wire::Socket listener = wire::Socket::open([&] {
+    return socket(endpoint.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  });
+  check(listener && bind(listener.get(), endpoint.raw(), endpoint.bytes) == 0 &&
+            listen(listener.get(), kBacklog) == 0,
+        ncclSystemError, "cannot listen on ", endpoint.ip(), ": ", std::strerror(errno),
+        "; set SLIMCCL_ADDRESS to an address of this machine that all ranks can reach");
+  return listener;
+}
+
+}  // namespace
+
+Rendezvous::Rendezvous(const std::string& ip)
+    : process_(getpid()),
+      listener_(listen_on(wire::Endpoint::of(ip, 0))),
+      endpoint_(wire::Endpoint::of(ip, 0)),
+      wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+  check(static_cast<bool>(wake_), ncclSystemError, "no eventfd: ", std::strerror(errno));
+  socklen_t bytes = sizeof endpoint_.storage;
+  check(getsockname(listener_.get(), endpoint_.raw(), &bytes) == 0, ncclSystemError,
+        "a listening socket has no name: ", std::strerror(errno));
+  // The application's signals are not for our thread: it inherits the mask of this moment.
+  sigset_t all, old;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &old);
+  try {
+    thread_ = std::thread([this] { RendezvousLoop(*this).run(); });
+  } catch (const std::exception& error) {
+    pthread_sigmask(SIG_SETMASK, &old, nullptr);
+    throw Error(ncclSystemError, concat("cannot start the rendezvous thread: ", error.what()));
+  }
+  pthread_sigmask(SIG_SETMASK, &old, nullptr);
+}
+
+Rendezvous::~Rendezvous() {
+  stopping_ = true;
+  wake();
+  thread_.join();
+}
+
+bool Rendezvous::alive_here() const noexcept { return process_ == getpid(); }
+
+ncclUniqueId Rendezvous::make_id() {
+  wire::Id id{endpoint_, 0, wire::random_secret()};
+  const std::lock_guard lock(mutex_);
+  id.session = next_session_++;
+  fresh_.push_back(id);
+  return wire::to_unique_id(id);
+}
+
+void Rendezvous::wake() const noexcept {
+  const uint64_t one = 1;
+  (void)!write(wake_.get(), &one, sizeof one);  // full means it is awake
+}
+
+std::vector<wire::Id> Rendezvous::take_fresh_ids() {
+  const std::lock_guard lock(mutex_);
+  return std::exchange(fresh_, {});
+}
+
+ncclUniqueId make_process_id(const Config& config) {
+  return ProcessServer::instance().make_id(config);
+}
+
+bool process_hosts(const wire::Endpoint& endpoint) noexcept {
+  return ProcessServer::instance().hosts(endpoint);
+}
+
+}  // namespace slimccl::runtime
