@@ -1,0 +1,60 @@
+# Sourced by ./dev and its helpers: messages, packages, builds.
+
+say() { printf '== %s\n' "$*"; }
+die() { # die MESSAGE [EXIT CODE]
+  printf 'dev: %s\n' "$1" >&2
+  exit "${2:-1}"
+}
+
+# need_packages build|lint|cluster: installs what is missing, and only then touches the network.
+need_packages() {
+  local cluster="iproute2 util-linux"
+  local packages="$cluster g++ meson ninja-build pkg-config libucx-dev libhwloc-dev libgtest-dev
+    libgmock-dev libbenchmark-dev libhwy-dev libcli11-dev nlohmann-json3-dev libxxhash-dev
+    binutils git python3-numpy python3-matplotlib"
+  case $1 in
+    cluster) packages=$cluster ;;
+    lint) packages="$packages clang-format clang-tidy" ;;
+  esac
+  local package missing=()
+  if ! command -v dpkg-query >/dev/null; then
+    say "no dpkg here: taking it that these are installed: $(echo $packages)"
+    return 0
+  fi
+  for package in $packages; do
+    [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] ||
+      missing+=("$package")
+  done
+  [ ${#missing[@]} -eq 0 ] && return 0
+  local as_root=()
+  if [ "$(id -u)" != 0 ]; then
+    command -v sudo >/dev/null || die "missing packages, and neither root nor sudo to install them.
+  Ask an administrator for: apt-get install ${missing[*]}"
+    as_root=(sudo)
+  fi
+  say "installing ${#missing[@]} missing packages with apt-get: ${missing[*]}"
+  local options=(-qq -y --no-install-recommends)
+  "${as_root[@]}" apt-get -qq update </dev/null ||
+    say "apt-get update failed; trying the package lists that are here"
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get "${options[@]}" install \
+    "${missing[@]}" </dev/null >/dev/null ||
+    die "apt-get could not install: ${missing[*]}
+  Look at its message above; is there a network, and is this Debian 12?"
+}
+
+# build FOLDER [MESON OPTIONS...]: configures once, then brings everything up to date.
+build() {
+  local folder=$1
+  shift
+  if [ ! -f "$folder/build.ninja" ]; then
+    say "configuring $folder"
+    /usr/bin/meson setup "$folder" "$SLIMCCL_ROOT" "$@" >"/tmp/slimccl-setup.$$" 2>&1 || {
+      cat "/tmp/slimccl-setup.$$" >&2
+      rm -f "/tmp/slimccl-setup.$$"
+      die "meson could not configure $folder; its last lines above say why"
+    }
+    rm -f "/tmp/slimccl-setup.$$"
+  fi
+  say "building in $folder"
+  nice ninja -C "$folder" --quiet || die "the build in $folder failed; the first error above is the one"
+}
