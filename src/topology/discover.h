@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/bytes.h"
 #include "base/config.h"
@@ -31,35 +32,41 @@ struct InterfaceAddress {
 [[nodiscard]] std::string choose_address(std::span<const InterfaceAddress> all,
                                          std::string_view wanted);
 
-// The part of the machine that this process may use. Safe to use from any thread once made.
+// The part of the machine that this process may use. Any thread may use it once it is made.
 class Machine {
  public:
   // This machine, less what affinity and cgroups keep from this process.
   [[nodiscard]] static Machine discover();
-  // For tests: an hwloc synthetic description ("pack:2 [numa] core:4 pu:1").
-  [[nodiscard]] static Machine synthetic(const std::string& description);
+  // For tests: from an hwloc synthetic description ("pack:2 [numa] core:4 pu:1"), as seen by a
+  // process bound to these processors (none: all) with a quota of so many (0: none). Binding on it
+  // does nothing.
+  [[nodiscard]] static Machine synthetic(const std::string& description,
+                                         std::span<const int> bound_to = {}, int quota = 0);
 
-  // Processors we may keep busy: those allowed, at most the cgroup's CPU quota rounded up.
+  // Cores that we may keep busy: those allowed, at most the cgroup's CPU quota rounded up; never 0.
   [[nodiscard]] int cores_allowed() const noexcept { return cores_allowed_; }
-  // NUMA nodes with processors that we may use.
-  [[nodiscard]] int numa_nodes() const noexcept;
-  // The NUMA node (its place among those we may use) that a local rank falls on; -1: not ours to
-  // choose, because there is one only, or because somebody bound the process to less than the
-  // machine already.
+  // NUMA nodes of the machine (of our cpuset cgroup) that have processors.
+  [[nodiscard]] int numa_nodes() const noexcept { return numa_nodes_; }
+  // The NUMA node, 0 to numa_nodes() - 1, that a local rank falls on when they are split evenly;
+  // -1: not ours to choose, because there is only one, or because the process is bound to less than
+  // all already.
   [[nodiscard]] int numa_node_for(int local_rank, int local_ranks) const noexcept;
 
   // Binds the calling thread to its rank's NUMA node, where numa_node_for() names one.
   void bind_thread_near(int local_rank, int local_ranks) const noexcept;
-  // Asks for a buffer's pages on that NUMA node. A wish: a failure is logged (debug) and forgotten.
+  // Asks for a buffer's pages (whole pages are meant) on that node, before they are touched. A
+  // wish: if it is refused, that is logged at debug and forgotten.
   void bind_memory_near(Bytes buffer, int local_rank, int local_ranks) const noexcept;
 
  private:
-  using Handle_ = Handle<hwloc_topology_t, hwloc_topology_destroy>;
-  explicit Machine(Handle_ topology) noexcept : topology_(std::move(topology)) {}
+  Machine();
+  // `mine`: processors this process may run on.
+  void measure(hwloc_const_bitmap_t mine, int quota);
 
-  Handle_ topology_;
+  Handle<hwloc_topology_t, hwloc_topology_destroy> topology_;
+  std::vector<hwloc_obj_t> nodes_;  // those wholly ours; owned by topology_
+  int numa_nodes_ = 0;
   int cores_allowed_ = 1;
-  bool bound_already_ = false;
 };
 
 // The CPU quota in a cgroup v2 cpu.max ("200000 100000", "max 100000") in processors rounded up; 0
