@@ -34,7 +34,13 @@ class RendezvousLoop {
     Session* session = nullptr;
     int rank = -1;
 
-    void send(const wire::Packet& packet) override { outbox.push(packet); }
+    // At once, for the order among ranks matters: the others hear of a farewell before the one who
+    // left hears that it may end, its process being perhaps ours. What does not fit, or an error,
+    // is for the end of the pass.
+    void send(const wire::Packet& packet) override {
+      outbox.push(packet);
+      (void)outbox.flush(socket.get());
+    }
   };
 
   void pass(Clock::time_point until);

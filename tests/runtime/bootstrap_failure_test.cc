@@ -191,6 +191,9 @@ TEST(HostTest, AbortingAndThenEndingIsAnAbort) {
 }
 
 TEST(HostTest, AForkedChildOfItEndsAndMayServeItself) {
+#ifdef __SANITIZE_THREAD__
+  GTEST_SKIP() << "ThreadSanitizer cannot start threads in a forked child";
+#endif
   const ncclUniqueId id = make_unique_id(local_config());
   Process child([&](const Process::Say& say) {
     Ranks ranks = join_all(make_unique_id(local_config()), 2);

@@ -121,8 +121,10 @@ TEST(BootstrapTest, WrongSecretIsKeptOutAndNotCounted) {
 TEST(BootstrapTest, AnIdOfACommunicatorThatEndedIsRefused) {
   const ncclUniqueId id = make_unique_id(local_config());
   for (const auto& one : join_all(id, 2)) one->leave();
+  // Which of the two depends on whether the server has seen the connections close.
   EXPECT_THAT(outcome([&] { (void)Bootstrap::join(id, 2, 0, 5); }),
-              HasSubstr("Each communicator needs a fresh one"));
+              testing::AnyOf(HasSubstr("Each communicator needs a fresh one"),
+                             HasSubstr("each communicator its own id")));
 }
 
 TEST(BootstrapTest, ARankTakenTwiceIsToldToBothNamingBoth) {
