@@ -16,16 +16,18 @@ extern char** environ;
 namespace slimccl {
 namespace {
 
-[[noreturn]] void bad(std::string_view variable, std::string_view value, std::string_view expected) {
-  throw Error(ncclInvalidUsage, concat(variable, "=\"", value, "\" is not usable: expected ", expected,
-                                       "; correct or unset it"));
+[[noreturn]] void bad(std::string_view variable, std::string_view value,
+                      std::string_view expected) {
+  throw Error(ncclInvalidUsage, concat(variable, "=\"", value, "\" is not usable: expected ",
+                                       expected, "; correct or unset it"));
 }
 
 void parse(std::string_view, std::string_view value, std::string& into) { into = value; }
 
 void parse(std::string_view variable, std::string_view value, uint64_t& into) {
   const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), into);
-  if (error != std::errc() || end != value.data() + value.size()) bad(variable, value, "a whole number >= 0");
+  if (error != std::errc() || end != value.data() + value.size())
+    bad(variable, value, "a whole number >= 0");
 }
 
 void parse(std::string_view variable, std::string_view value, double& into) {
@@ -66,7 +68,8 @@ Config read_process_environment() {
 }  // namespace
 
 std::vector<SettingInfo> all_settings() {
-#define SLIMCCL_INFO(type, field, variable, standard, help) SettingInfo{variable, #type, #standard, help},
+#define SLIMCCL_INFO(type, field, variable, standard, help) \
+  SettingInfo{variable, #type, #standard, help},
   return {SLIMCCL_SETTINGS(SLIMCCL_INFO)};
 #undef SLIMCCL_INFO
 }
@@ -80,9 +83,9 @@ Config parse_config(const Environment& environment) {
   if (config.profile != "exact" && config.profile != "zeropp") {
     bad("SLIMCCL_PROFILE", config.profile, "exact or zeropp");
   }
-  const std::string_view levels[] = {"none", "warn", "info", "debug"};
+  const std::string_view levels[] = {"none", "warn", "notice", "info", "debug"};
   if (std::ranges::find(levels, config.log_level) == std::end(levels)) {
-    bad("SLIMCCL_LOG", config.log_level, "none, warn, info or debug");
+    bad("SLIMCCL_LOG", config.log_level, "none, warn, notice, info or debug");
   }
   if (config.segment_elems == 0) bad("SLIMCCL_SEGMENT", "0", "a number of elements > 0");
   if (config.window == 0 || config.window > 64) {
@@ -96,10 +99,13 @@ std::vector<std::string> unknown_settings(const std::vector<std::string>& names)
   const auto known = all_settings();
   for (const std::string& name : names) {
     if (!name.starts_with("SLIMCCL_") || name.starts_with("SLIMCCL_TEST_")) continue;
-    const auto distance = [&](const SettingInfo& info) { return edit_distance(name, info.variable); };
+    const auto distance = [&](const SettingInfo& info) {
+      return edit_distance(name, info.variable);
+    };
     const auto nearest = std::ranges::min_element(known, {}, distance);
     if (nearest->variable != name) {
-      warnings.push_back(concat(name, " is not a setting and has no effect; did you mean ", nearest->variable, "?"));
+      warnings.push_back(concat(name, " is not a setting and has no effect; did you mean ",
+                                nearest->variable, "?"));
     }
   }
   return warnings;

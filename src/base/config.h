@@ -1,5 +1,6 @@
-// The settings: one table gives each its type, variable, default and help; parsing, `docs/settings.md`, the start-up
-// log and the tests derive from it. A Config is a value, read from the environment once per process and handed down.
+// The settings: one table gives each its type, variable, default and help; parsing,
+// `docs/settings.md`, the start-up log and the tests derive from it. A Config is a value, read from
+// the environment once per process and handed down.
 #pragma once
 
 #include <cstdint>
@@ -11,29 +12,35 @@
 namespace slimccl {
 
 // X(type, field, "VARIABLE", default, "help")
-#define SLIMCCL_SETTINGS(X)                                                                                           \
-  X(std::string, profile, "SLIMCCL_PROFILE", "exact",                                                                 \
-    "what is compressed between nodes: exact (nothing) or zeropp (all-gathers as weights in q8, reduce-scatters and " \
-    "all-reduces as gradients in q4s). Must agree on all ranks, else the communicator is exact")                      \
-  X(uint64_t, floor_elems, "SLIMCCL_FLOOR", 65536,                                                                    \
-    "calls with fewer elements per rank than this stay exact")                                                        \
-  X(uint64_t, segment_elems, "SLIMCCL_SEGMENT", 131072,                                                               \
-    "elements of each rank's slice in one pipeline segment (rounded up to 2048); rank 0's value is used")             \
-  X(uint64_t, window, "SLIMCCL_WINDOW", 6, "pipeline segments under way at once; rank 0's value is used")             \
-  X(std::string, algo, "SLIMCCL_ALGO", "",                                                                            \
-    "forces catalogue rows, e.g. reduce_scatter=exact,all_gather=two_hop; rank 0's value is used")                    \
-  X(double, net_gbits, "SLIMCCL_NET_GBITS", 10.0,                                                                     \
-    "Gbit/s between two nodes that the cost model assumes; rank 0's value is used")                                   \
-  X(double, timeout_s, "SLIMCCL_TIMEOUT_S", 600.0,                                                                    \
-    "seconds without progress after which an operation fails and the communicator with it")                           \
-  X(double, setup_timeout_s, "SLIMCCL_SETUP_TIMEOUT_S", 120.0,                                                        \
-    "seconds that ncclCommInitRank waits for the other ranks")                                                        \
-  X(std::string, node_id, "SLIMCCL_NODE_ID", "",                                                                      \
-    "overrides node identity: ranks with equal values are on one node (NCCL_HOSTID does the same)")                   \
-  X(std::string, address, "SLIMCCL_ADDRESS", "",                                                                      \
-    "IP address or interface that other nodes reach this process by; empty: the first interface that is up")          \
-  X(std::string, log_level, "SLIMCCL_LOG", "warn", "none, warn, info or debug")                                       \
-  X(std::string, log_file, "SLIMCCL_LOG_FILE", "", "file for the log instead of stderr; %h host name, %p process id") \
+#define SLIMCCL_SETTINGS(X)                                                                        \
+  X(std::string, profile, "SLIMCCL_PROFILE", "exact",                                              \
+    "what is compressed between nodes: exact (nothing) or zeropp (all-gathers as weights in q8, "  \
+    "reduce-scatters and "                                                                         \
+    "all-reduces as gradients in q4s). Must agree on all ranks, else the communicator is exact")   \
+  X(uint64_t, floor_elems, "SLIMCCL_FLOOR", 65536,                                                 \
+    "calls with fewer elements per rank than this stay exact")                                     \
+  X(uint64_t, segment_elems, "SLIMCCL_SEGMENT", 131072,                                            \
+    "elements of each rank's slice in one pipeline segment (rounded up to 2048); rank 0's value "  \
+    "is used")                                                                                     \
+  X(uint64_t, window, "SLIMCCL_WINDOW", 6,                                                         \
+    "pipeline segments under way at once; rank 0's value is used")                                 \
+  X(std::string, algo, "SLIMCCL_ALGO", "",                                                         \
+    "forces catalogue rows, e.g. reduce_scatter=exact,all_gather=two_hop; rank 0's value is used") \
+  X(double, net_gbits, "SLIMCCL_NET_GBITS", 10.0,                                                  \
+    "Gbit/s between two nodes that the cost model assumes; rank 0's value is used")                \
+  X(double, timeout_s, "SLIMCCL_TIMEOUT_S", 600.0,                                                 \
+    "seconds without progress after which an operation fails and the communicator with it")        \
+  X(double, setup_timeout_s, "SLIMCCL_SETUP_TIMEOUT_S", 120.0,                                     \
+    "seconds that ncclCommInitRank waits for the other ranks")                                     \
+  X(std::string, node_id, "SLIMCCL_NODE_ID", "",                                                   \
+    "overrides node identity: ranks with equal values are on one node (NCCL_HOSTID does the "      \
+    "same)")                                                                                       \
+  X(std::string, address, "SLIMCCL_ADDRESS", "",                                                   \
+    "IP address or interface that other nodes reach this process by; empty: the first interface "  \
+    "that is up")                                                                                  \
+  X(std::string, log_level, "SLIMCCL_LOG", "notice", "none, warn, notice, info or debug")          \
+  X(std::string, log_file, "SLIMCCL_LOG_FILE", "",                                                 \
+    "file for the log instead of stderr; %h host name, %p process id")                             \
   X(bool, explain, "SLIMCCL_EXPLAIN", false, "log how each new kind of call is carried, and why")
 
 struct Config {
@@ -49,14 +56,16 @@ struct SettingInfo {
 [[nodiscard]] std::vector<SettingInfo> all_settings();
 
 using Environment = std::function<const char*(const char* variable)>;
-// Throws Error naming the variable, the value and what would be right. `warnings` receives a line for each variable
-// among `names` that starts with SLIMCCL_ and is not in the table (with the nearest name).
+// Throws Error naming the variable, the value and what would be right. `warnings` receives a line
+// for each variable among `names` that starts with SLIMCCL_ and is not in the table (with the
+// nearest name).
 [[nodiscard]] Config parse_config(const Environment& environment);
 [[nodiscard]] std::vector<std::string> unknown_settings(const std::vector<std::string>& names);
 
 // The process's environment, read at the first call; throws at every call if it was bad.
 [[nodiscard]] const Config& config();
-// Any other environment variable (NCCL_HOSTID); null if unset. The only getenv in the tree is behind this.
+// Any other environment variable (NCCL_HOSTID); null if unset. The only getenv in the tree is
+// behind this.
 [[nodiscard]] const char* environment_variable(const char* name) noexcept;
 
 }  // namespace slimccl

@@ -34,14 +34,16 @@ std::string expand(std::string_view pattern) {
   return path;
 }
 
-// Where lines go; opened at the first line. A file that cannot be opened falls back to stderr and says so.
+// Where lines go; opened at the first line. A file that cannot be opened falls back to stderr and
+// says so.
 int sink() {
   static const int fd = [] {
     if (config().log_file.empty()) return STDERR_FILENO;
     const std::string path = expand(config().log_file);
     const int file = open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
     if (file >= 0) return file;
-    const std::string text = concat("SLIMCCL WARN cannot open SLIMCCL_LOG_FILE \"", path, "\"; using stderr\n");
+    const std::string text =
+        concat("SLIMCCL WARN cannot open SLIMCCL_LOG_FILE \"", path, "\"; using stderr\n");
     (void)!::write(STDERR_FILENO, text.data(), text.size());
     return STDERR_FILENO;
   }();
@@ -53,7 +55,8 @@ Level threshold() {
     const std::string& text = config().log_level;
     if (text == "debug") return Level::kDebug;
     if (text == "info") return Level::kInfo;
-    return text == "none" ? Level::kNone : Level::kWarn;
+    if (text == "notice") return Level::kNotice;
+    return text == "warn" ? Level::kWarn : Level::kNone;
   }();
   return level;
 }
@@ -70,9 +73,11 @@ bool enabled(Level level) noexcept {
 
 void write(Level level, std::string_view text) noexcept {
   try {
-    static constexpr std::array<std::string_view, 4> kNames = {"NONE", "WARN", "INFO", "DEBUG"};
-    const std::string line = concat(host_name(), ":", getpid(), ":", syscall(SYS_gettid), " SLIMCCL ",
-                                    kNames[static_cast<size_t>(level)], " ", text, "\n");
+    static constexpr std::array<std::string_view, 5> kNames = {"NONE", "WARN", "NOTICE", "INFO",
+                                                               "DEBUG"};
+    const std::string line =
+        concat(host_name(), ":", getpid(), ":", syscall(SYS_gettid), " SLIMCCL ",
+               kNames[static_cast<size_t>(level)], " ", text, "\n");
     (void)!::write(sink(), line.data(), line.size());
   } catch (...) {  // a log line is never worth a failure
   }

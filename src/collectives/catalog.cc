@@ -54,19 +54,30 @@ const Row& find_row(Collective op, std::string_view row_name) {
               concat(name(op), " has no algorithm \"", row_name, "\"; there are: ", known));
 }
 
-uint64_t node_out_bytes(const Shape& shape, const Topology& topology, const Codecs& codecs,
-                        int node) {
-  const auto others = static_cast<uint64_t>(topology.nodes() - 1);
+uint64_t rank_out_bytes(const Shape& shape, const Topology& topology, const Codecs& codecs,
+                        int rank) {
+  const int node = topology.node_of(rank);
+  const auto bytes_of = [&](int owner, Codec codec) {
+    return quant::encoded_bytes(codec, shape.type, slice_elems(shape, topology.ranks(), owner));
+  };
   uint64_t bytes = 0;
-  for (int owner = 0; owner < topology.ranks(); ++owner) {
-    const uint64_t elems = slice_elems(shape, topology.ranks(), owner);
-    const bool ours = topology.node_of(owner) == node;
-    if (shape.op != Collective::kAllGather && !ours)
-      bytes += quant::encoded_bytes(codecs.reduce, shape.type, elems);
-    if (shape.op != Collective::kReduceScatter && ours) {
-      bytes += others * quant::encoded_bytes(codecs.gather, shape.type, elems);
+  if (shape.op != Collective::kAllGather) {
+    for (int owner = 0; owner < topology.ranks(); ++owner) {
+      const bool carries = topology.node_of(owner) != node && topology.carrier(node, owner) == rank;
+      if (carries) bytes += bytes_of(owner, codecs.reduce);
     }
   }
+  if (shape.op != Collective::kReduceScatter) {
+    bytes += static_cast<uint64_t>(topology.nodes() - 1) * bytes_of(rank, codecs.gather);
+  }
+  return bytes;
+}
+
+uint64_t node_out_bytes(const Shape& shape, const Topology& topology, const Codecs& codecs,
+                        int node) {
+  uint64_t bytes = 0;
+  for (const int rank : topology.members(node))
+    bytes += rank_out_bytes(shape, topology, codecs, rank);
   return bytes;
 }
 

@@ -43,7 +43,10 @@ struct Row {
 // Throws Error naming the rows that there are.
 [[nodiscard]] const Row& find_row(Collective op, std::string_view name);
 
-// Bytes that one node sends to all others in this call: what its network link carries out.
+// Bytes that one rank, or all ranks of a node together, send to other nodes in this call, by the
+// two-level scheme: what the node's network link carries out.
+[[nodiscard]] uint64_t rank_out_bytes(const Shape& shape, const Topology& topology,
+                                      const Codecs& codecs, int rank);
 [[nodiscard]] uint64_t node_out_bytes(const Shape& shape, const Topology& topology,
                                       const Codecs& codecs, int node);
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <span>
+#include <utility>
 
 namespace slimccl::collectives {
 namespace {
@@ -69,8 +70,6 @@ class Spaces {
   }
 
   void read(const Slice& slice, uint32_t step, std::vector<uint32_t>& after) {
-    // Where nothing is known, a reader of the caller's buffers is ordered like a writer.
-    if (fully_ordered(slice)) return write(slice, step, after);
     space(slice).read(interval(slice), step, after);
   }
   void write(const Slice& slice, uint32_t step, std::vector<uint32_t>& after) {
@@ -78,15 +77,11 @@ class Spaces {
   }
 
  private:
-  [[nodiscard]] bool fully_ordered(const Slice& slice) const {
-    return alias_.kind == Alias::Kind::kUnknown && slice.region != Region::kScratch;
-  }
   Space& space(const Slice& slice) {
-    if (slice.region == Region::kOutput && alias_.kind == Alias::Kind::kNone) return spaces_[1];
+    if (slice.region == Region::kOutput && alias_.kind != Alias::Kind::kAtOffset) return spaces_[1];
     return spaces_[slice.region == Region::kScratch ? 2 : 0];
   }
   [[nodiscard]] Interval interval(const Slice& slice) const {
-    if (fully_ordered(slice)) return {0, slice.bytes > 0 ? 1 : 0};
     const int64_t shift = slice.region == Region::kOutput ? alias_.offset : 0;
     const int64_t begin = static_cast<int64_t>(slice.offset) + shift;
     return {begin, begin + static_cast<int64_t>(slice.bytes)};
@@ -96,12 +91,35 @@ class Spaces {
   Space spaces_[3];  // the caller's buffers (Input, and Output where they overlap), Output, scratch
 };
 
+bool touches_buffers(const Step& step) {
+  const auto is_buffer = [](const Operand& operand) {
+    return operand.slice.region != Region::kScratch;
+  };
+  return std::ranges::any_of(step.from, is_buffer) ||
+         (step.kind != Kind::kSend && is_buffer(step.to));
+}
+
+// Nothing is known of how Input and Output overlap: each step on them waits for those of the level
+// before.
+void order_by_level(const Plan& plan, Links& links) {
+  std::vector<uint32_t> before, current;
+  for (uint32_t i = 0; i < plan.steps.size(); ++i) {
+    if (!touches_buffers(plan.steps[i])) continue;
+    if (!current.empty() && plan.steps[current.front()].level != plan.steps[i].level) {
+      before = std::exchange(current, {});
+    }
+    links.after[i].insert(links.after[i].end(), before.begin(), before.end());
+    current.push_back(i);
+  }
+}
+
 }  // namespace
 
 Links link(const Plan& plan, const Alias& alias) {
   Spaces spaces(plan, alias);
   Links links;
   links.after.resize(plan.steps.size());
+  if (alias.kind == Alias::Kind::kUnknown) order_by_level(plan, links);
   for (uint32_t i = 0; i < plan.steps.size(); ++i) {
     const Step& step = plan.steps[i];
     std::vector<uint32_t>& after = links.after[i];

@@ -17,9 +17,9 @@ struct Alias {
 
   static Alias none() { return {}; }
   static Alias at(int64_t offset) { return {Kind::kAtOffset, offset}; }
-  static Alias unknown() {
-    return {Kind::kUnknown, 0};
-  }  // any step on Input or Output conflicts with any other
+  // Steps of different levels on Input or Output are ordered, as a level-by-level executor would
+  // run them; what overlapping buffers do to each other within a level, nobody promises.
+  static Alias unknown() { return {Kind::kUnknown, 0}; }
 
   bool operator==(const Alias&) const = default;
 };

@@ -89,7 +89,7 @@ struct Step {
 };
 
 struct Plan {
-  std::vector<Step> steps;
+  std::vector<Step> steps;  // levels ascending
   uint64_t scratch_bytes = 0;
 };
 

@@ -1,5 +1,6 @@
 #include "collectives/two_hop.h"
 
+#include <algorithm>
 #include <optional>
 
 #include "base/bytes.h"
@@ -95,7 +96,11 @@ class TwoHop {
   [[nodiscard]] const Codecs& codecs() const { return codecs_; }
   [[nodiscard]] bool alone() const { return topology_.ranks() == 1; }
   [[nodiscard]] bool scaling() const { return shape_.scaling != Scaling::kNone; }
-  Plan take() { return std::move(plan_); }
+  // Program order is level order: what is said first is what everybody can do first.
+  Plan take() {
+    std::ranges::stable_sort(plan_.steps, {}, &Step::level);
+    return std::move(plan_);
+  }
 
  private:
   [[nodiscard]] uint64_t offset_of(int owner) const {

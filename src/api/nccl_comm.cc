@@ -1,0 +1,60 @@
+// Communicators: their making, their end, and questions about them.
+#include "api/export.h"
+#include "api/guard.h"
+#include "api/registry.h"
+#include "base/error.h"
+
+namespace api = slimccl::api;
+using slimccl::check;
+
+SLIMCCL_EXPORT ncclResult_t ncclGetUniqueId(ncclUniqueId* uniqueId) {
+  return api::guard("ncclGetUniqueId", [&] {
+    check(uniqueId != nullptr, ncclInvalidArgument, "uniqueId is null");
+    *uniqueId = slimccl::runtime::make_unique_id(slimccl::config());
+  });
+}
+
+SLIMCCL_EXPORT ncclResult_t ncclCommInitRank(ncclComm_t* comm, int nranks, ncclUniqueId commId,
+                                             int rank) {
+  return api::guard("ncclCommInitRank", [&] {
+    check(comm != nullptr, ncclInvalidArgument, "comm is null");
+    check(nranks > 0, ncclInvalidArgument, "nranks is ", nranks, "; it must be at least 1");
+    check(rank >= 0 && rank < nranks, ncclInvalidArgument, "rank ", rank, " is not in [0, ", nranks,
+          ")");
+    *comm = nullptr;
+    *comm = api::add(slimccl::runtime::Communicator::create(commId, nranks, rank));
+  });
+}
+
+SLIMCCL_EXPORT ncclResult_t ncclCommDestroy(ncclComm_t comm) {
+  return api::guard("ncclCommDestroy", [&] { api::take(comm).communicator->destroy(); });
+}
+
+SLIMCCL_EXPORT ncclResult_t ncclCommAbort(ncclComm_t comm) {
+  return api::guard("ncclCommAbort", [&] { api::take(comm).communicator->abort(); });
+}
+
+SLIMCCL_EXPORT ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* asyncError) {
+  return api::guard("ncclCommGetAsyncError", [&] {
+    check(asyncError != nullptr, ncclInvalidArgument, "asyncError is null");
+    const auto entry = api::find(comm);
+    *asyncError = entry.communicator->async_error();
+    if (*asyncError != ncclSuccess) {
+      api::remember("asynchronous error", *asyncError, entry.communicator->async_error_text());
+    }
+  });
+}
+
+SLIMCCL_EXPORT ncclResult_t ncclCommCount(const ncclComm_t comm, int* count) {
+  return api::guard("ncclCommCount", [&] {
+    check(count != nullptr, ncclInvalidArgument, "count is null");
+    *count = api::find(comm).communicator->ranks();
+  });
+}
+
+SLIMCCL_EXPORT ncclResult_t ncclCommUserRank(const ncclComm_t comm, int* rank) {
+  return api::guard("ncclCommUserRank", [&] {
+    check(rank != nullptr, ncclInvalidArgument, "rank is null");
+    *rank = api::find(comm).communicator->rank();
+  });
+}

@@ -1,0 +1,41 @@
+// Reductions: NCCL's built-in ones, and a communicator's own "multiply by my scalar, then sum".
+#pragma once
+
+#include <map>
+#include <mutex>
+
+#include "collectives/plan.h"
+#include "slimccl/nccl.h"
+
+namespace slimccl::api {
+
+// How a reduction is carried: a sum of scaled inputs.
+struct ScaledSum {
+  collectives::Scaling scaling;
+  float scale;
+};
+
+// The PreMulSum operations of one communicator. Any thread.
+class Reductions {
+ public:
+  // `scalar` has type `type`. Host scalars are read now, "device" ones (host memory too, here) when
+  // a call runs.
+  [[nodiscard]] ncclRedOp_t create(const void* scalar, ncclDataType_t type,
+                                   ncclScalarResidence_t residence);
+  void destroy(ncclRedOp_t op);
+  // Throws Error for an operation that is unknown, not of this communicator, or not to be had for
+  // `type`.
+  [[nodiscard]] ScaledSum resolve(ncclRedOp_t op, ncclDataType_t type, int ranks) const;
+
+ private:
+  struct PreMulSum {
+    ncclDataType_t type;
+    float value;
+    const void* scalar;  // where to read it at each call; null: `value` holds
+  };
+
+  mutable std::mutex mutex_;
+  std::map<int, PreMulSum> operations_;
+};
+
+}  // namespace slimccl::api

@@ -1,0 +1,36 @@
+// Which row and codecs a call takes: a pure function of the call, the topology and what all ranks
+// agreed on, so that every rank decides alike. Default-deny: what the profile does not name stays
+// exact, and the reason is kept.
+#pragma once
+
+#include <string>
+
+#include "collectives/catalog.h"
+
+namespace slimccl::collectives {
+
+// Agreed by all ranks at set-up; equal everywhere.
+struct Policy {
+  std::string profile = "exact";  // "exact" or "zeropp"
+  std::string overrides;          // "reduce_scatter=exact,all_gather=two_hop"
+  uint64_t floor_elems = 65536;
+  double net_bytes_per_s = 1.25e9;
+};
+
+struct Choice {
+  const Row* row;
+  Codecs codecs;
+  std::string reason;  // one line, for people
+  double seconds = 0;  // by the cost model
+};
+
+[[nodiscard]] Choice select(const Shape& shape, const Topology& topology, const Policy& policy);
+
+// Throws Error if the text does not parse or names rows that do not exist.
+void check_overrides(const std::string& overrides);
+
+// The cost model's estimate: bytes over each tier's rate, plus the codecs' work, plus latencies.
+[[nodiscard]] double estimated_seconds(const Row& row, const Shape& shape, const Topology& topology,
+                                       const Codecs& codecs, double net_bytes_per_s);
+
+}  // namespace slimccl::collectives

@@ -1,0 +1,192 @@
+// The executor over loopback, all ranks in one thread: whole calls, many segments, every row, in
+// place and not.
+#include "runtime/executor.h"
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <cstring>
+#include <random>
+
+#include "base/error.h"
+#include "collectives/verify.h"
+#include "support/reference.h"
+#include "support/simulate.h"
+#include "transport/loopback/loopback.h"
+
+namespace slimccl::runtime {
+namespace {
+
+using collectives::Codecs;
+using collectives::Collective;
+using collectives::Shape;
+using quant::Codec;
+using topology::Topology;
+
+constexpr ExecutorLimits kSmallSegments{
+    .segment_elems = 2048, .window = 3, .arena_bytes = uint64_t{1} << 30};
+
+// All ranks of a communicator without bootstrap or threads.
+class Cluster {
+ public:
+  Cluster(const std::string& text, const ExecutorLimits& limits) : topology(topology::parse(text)) {
+    const auto hub = transport::make_loopback_hub(topology.ranks());
+    for (int rank = 0; rank < topology.ranks(); ++rank) {
+      std::vector<int> all;
+      for (int peer = 0; peer < topology.ranks(); ++peer) all.push_back(peer);
+      routers.push_back(std::make_unique<Router>(topology.ranks()));
+      routers.back()->add(transport::make_loopback(hub, rank), all);
+      executors.push_back(
+          std::make_unique<ProgressExecutor>(topology, rank, *routers.back(), limits));
+    }
+  }
+
+  // True when all executors are idle in time.
+  bool run(double seconds) {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
+    while (std::chrono::steady_clock::now() < end) {
+      bool busy = false;
+      for (size_t rank = 0; rank < executors.size(); ++rank) {
+        routers[rank]->progress();
+        executors[rank]->progress();
+        busy |= !executors[rank]->idle();
+      }
+      if (!busy) return true;
+    }
+    return false;
+  }
+
+  Topology topology;
+  std::vector<std::unique_ptr<Router>> routers;
+  std::vector<std::unique_ptr<ProgressExecutor>> executors;
+};
+
+std::vector<std::byte> random_floats(uint64_t bytes, std::mt19937& random) {
+  std::normal_distribution<float> normal(0.0f, 1e-3f);
+  std::vector<float> values(bytes / sizeof(float));
+  for (float& value : values) value = normal(random);
+  std::vector<std::byte> buffer(bytes);
+  if (bytes > 0) std::memcpy(buffer.data(), values.data(), bytes);
+  return buffer;
+}
+
+struct Case {
+  const collectives::Row* row;
+  std::string topology;
+  uint64_t count;
+  bool in_place;
+};
+
+class WholeCalls : public ::testing::TestWithParam<std::string> {};
+
+// Segments of 2048 elements are superblocks: cutting a call changes no bit of any codec's result.
+void run_case(const Case& c) {
+  std::mt19937 random(3);
+  Cluster cluster(c.topology, kSmallSegments);
+  const int ranks = cluster.topology.ranks();
+  const Shape shape{.op = c.row->op, .type = ncclFloat32, .count = c.count};
+  const Codecs codecs =
+      c.row->lossy ? Codecs{Codec::kQ4s,
+                            c.row->op == Collective::kReduceScatter ? Codec::kTensor : Codec::kQ8}
+                   : Codecs{};
+  std::vector<testing::RankMemory> memory;
+  std::vector<std::vector<std::byte>> inputs;
+  for (int rank = 0; rank < ranks; ++rank) {
+    memory.push_back(testing::place(shape, ranks, rank, c.in_place));
+    inputs.push_back(random_floats(collectives::input_bytes(shape, ranks), random));
+    auto& m = memory.back();
+    if (!inputs.back().empty())
+      std::memcpy(m.memory.data() + m.input_at, inputs.back().data(), inputs.back().size());
+    cluster.executors[static_cast<size_t>(rank)]->start({shape,
+                                                         {c.row, codecs, "", 0},
+                                                         m.memory.data() + m.input_at,
+                                                         m.memory.data() + m.output_at,
+                                                         testing::alias_of(shape, rank, c.in_place),
+                                                         c.in_place,
+                                                         1.0f});
+  }
+  ASSERT_TRUE(cluster.run(20));
+  const std::vector<float> scales(static_cast<size_t>(ranks), 1.0f);
+  for (int rank = 0; rank < ranks; ++rank) {
+    const auto& m = memory[static_cast<size_t>(rank)];
+    const auto expected =
+        testing::expected_output(shape, cluster.topology, codecs, inputs, scales, rank, c.in_place);
+    ASSERT_TRUE(std::equal(expected.begin(), expected.end(),
+                           m.memory.begin() + static_cast<int64_t>(m.output_at)))
+        << name(c.row->op) << ":" << c.row->name << " on " << c.topology << " count " << c.count
+        << " rank " << rank;
+  }
+}
+
+TEST_P(WholeCalls, EqualTheReferenceBitForBit) {
+  for (const collectives::Row& row : collectives::catalog()) {
+    const Shape shape{.op = row.op, .type = ncclFloat32, .count = 1};
+    if (!row.fits(shape, topology::parse(GetParam()))) continue;
+    for (const uint64_t count : {0, 1, 2047, 2048, 2049, 4 * 2048 + 7, 40'001}) {
+      for (const bool in_place : {false, true}) run_case({&row, GetParam(), count, in_place});
+    }
+  }
+}
+INSTANTIATE_TEST_SUITE_P(Clusters, WholeCalls,
+                         ::testing::Values("1x1", "1x3", "2x1", "2x2", "3+1", "2+2+1", "0,1,0,1"));
+
+TEST(SegmentElems, IsAWholeNumberOfSuperblocksAndFitsTheArena) {
+  for (const int ranks : {1, 4, 64, 1000}) {
+    for (const uint64_t count :
+         {uint64_t{1}, uint64_t{5000}, uint64_t{1} << 22, uint64_t{1} << 37}) {
+      const Shape shape{.op = Collective::kAllGather, .type = ncclFloat32, .count = count};
+      const ExecutorLimits limits{
+          .segment_elems = 131072, .window = 6, .arena_bytes = uint64_t{256} << 20};
+      const uint64_t elems = segment_elems(shape, ranks, limits);
+      EXPECT_EQ(elems % quant::kSuperblock, 0u);
+      EXPECT_LE(ceil_div(count, elems), uint64_t{1} << 24);
+      if (count < uint64_t{1} << 35 && elems > quant::kSuperblock) {
+        EXPECT_LE(elems * 4 * static_cast<uint64_t>(ranks) * limits.window, limits.arena_bytes);
+      }
+    }
+  }
+}
+
+TEST(WaitingFor, NamesThePeerAndTheBytes) {
+  Cluster cluster("2x1", kSmallSegments);
+  const Shape shape{.op = Collective::kAllGather, .type = ncclFloat32, .count = 16};
+  std::vector<float> input(16), output(32);
+  cluster.executors[0]->start({shape,
+                               {&collectives::find_row(shape.op, "exact"), {}, "", 0},
+                               reinterpret_cast<std::byte*>(input.data()),
+                               reinterpret_cast<std::byte*>(output.data()),
+                               collectives::Alias::none(),
+                               false,
+                               1.0f});
+  EXPECT_FALSE(cluster.run(0.05));
+  EXPECT_NE(cluster.executors[0]->waiting_for().find("to receive 64 bytes from rank 1"),
+            std::string::npos)
+      << cluster.executors[0]->waiting_for();
+  cluster.routers[0]->abort("the test ends");
+  cluster.executors[0]->drop();
+}
+
+TEST(Failure, NamesThePeerThatLeft) {
+  Cluster cluster("2x1", kSmallSegments);
+  const Shape shape{.op = Collective::kAllGather, .type = ncclFloat32, .count = 16};
+  std::vector<float> input(16), output(32);
+  cluster.executors[0]->start({shape,
+                               {&collectives::find_row(shape.op, "exact"), {}, "", 0},
+                               reinterpret_cast<std::byte*>(input.data()),
+                               reinterpret_cast<std::byte*>(output.data()),
+                               collectives::Alias::none(),
+                               false,
+                               1.0f});
+  cluster.routers[1]->abort("it had enough");
+  for (int i = 0; i < 1000 && !cluster.executors[0]->failure(); ++i) {
+    cluster.routers[0]->progress();
+    cluster.executors[0]->progress();
+  }
+  ASSERT_TRUE(cluster.executors[0]->failure());
+  EXPECT_EQ(cluster.executors[0]->failure()->rank, 1);
+  cluster.routers[0]->abort("the test ends");
+  cluster.executors[0]->drop();
+}
+
+}  // namespace
+}  // namespace slimccl::runtime
