@@ -10,7 +10,7 @@ namespace {
 
 // Assumed until they are measured at set-up: one core's codec and copy speed, and the time of one
 // message.
-constexpr double kCodecBytesPerSecond = 8e9;  // of fp32
+constexpr double kCodecBytesPerSecond = 20e9;  // of fp32
 constexpr double kNodeBytesPerSecond = 4e9;
 constexpr double kSecondsPerHop = 50e-6;
 
@@ -60,6 +60,15 @@ std::string reason_for_exact(const Shape& shape, const Topology& topology, const
   return "";
 }
 
+// Elements that one rank encodes and decodes: partials for as many slices as there are other nodes,
+// and back; in a gather its own slice, and everybody's back.
+double coded_elems(const Shape& shape, const Topology& topology) {
+  double slices = 0;
+  if (shape.op != Collective::kAllGather) slices += 2.0 * (topology.nodes() - 1);
+  if (shape.op != Collective::kReduceScatter) slices += 1.0 + topology.ranks();
+  return slices * static_cast<double>(slice_stride(shape, topology.ranks()));
+}
+
 }  // namespace
 
 double estimated_seconds(const Row& row, const Shape& shape, const Topology& topology,
@@ -73,11 +82,7 @@ double estimated_seconds(const Row& row, const Shape& shape, const Topology& top
   const double per_node = static_cast<double>(bytes.in_node) / topology.nodes();
   double seconds = 4 * kSecondsPerHop + static_cast<double>(busiest) / net_bytes_per_s +
                    per_node / kNodeBytesPerSecond;
-  if (row.lossy) {
-    const double elems =
-        static_cast<double>(slice_stride(shape, topology.ranks())) * topology.ranks();
-    seconds += 2 * sizeof(float) * elems / kCodecBytesPerSecond;
-  }
+  if (row.lossy) seconds += sizeof(float) * coded_elems(shape, topology) / kCodecBytesPerSecond;
   return seconds;
 }
 

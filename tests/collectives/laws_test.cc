@@ -166,22 +166,22 @@ std::vector<std::byte> random_input(const Case& c, uint64_t bytes, bool exact,
   return input;
 }
 
-struct Run {
+struct Outcome {
   std::vector<std::vector<std::byte>> inputs, outputs;
   std::vector<float> scales;
 };
 
 // Runs the case in the simulator; in_place(rank) may differ between ranks.
 template <class InPlace>
-Run run(const Case& c, InPlace&& in_place, testing::Delivery delivery, bool exact,
-        std::mt19937& random) {
+Outcome run(const Case& c, InPlace&& in_place, testing::Delivery delivery, bool exact,
+            std::mt19937& random) {
   const AllRanks out_of_place(c, false), inside(c, true);
   const Shape& shape = out_of_place.shape;
   const int ranks = out_of_place.topology.ranks();
   std::vector<Plan> plans;
   std::vector<Links> links;
   std::vector<testing::RankMemory> memory;
-  Run result;
+  Outcome result;
   for (int rank = 0; rank < ranks; ++rank) {
     const AllRanks& source = in_place(rank) ? inside : out_of_place;
     plans.push_back(source.plans[static_cast<size_t>(rank)]);
@@ -220,7 +220,7 @@ TEST_P(Interleavings, EveryOrderGivesTheBitsOfTheRowsOwnFoldOrder) {
       const auto inside = [&](int rank) {
         return in_place == 1 || (in_place == 2 && rank % 2 == 1);
       };
-      const Run result = run(c, inside, GetParam(), false, random);
+      const Outcome result = run(c, inside, GetParam(), false, random);
       const Codecs codecs = c.row->lossy ? c.codecs : Codecs{};
       for (int rank = 0; rank < topology.ranks(); ++rank) {
         const auto expected =
@@ -248,7 +248,7 @@ TEST(Laws, ExactRowsGiveTheNaiveSumWhereSumsAreExact) {
   std::mt19937 random(11);
   for_each_case({"1x3", "2x2", "3+1", "0,1,0,1", "2+2+1"}, {1, 35, 64}, [&](const Case& c) {
     if (c.row->lossy || c.row->op == Collective::kAllGather) return;
-    const Run result = run(
+    const Outcome result = run(
         c, [](int) { return false; }, testing::Delivery::kEager, true, random);
     const auto ranks = result.inputs.size();
     for (uint64_t i = 0; i < c.count * (c.row->op == Collective::kReduceScatter ? ranks : 1); ++i) {
@@ -267,7 +267,7 @@ TEST(Laws, ReplicasHoldTheSameBits) {
   std::mt19937 random(13);
   for_each_case({"2x2", "3+1", "0,1,0,1", "2x4"}, {67}, [&](const Case& c) {
     if (c.row->op == Collective::kReduceScatter) return;
-    const Run result = run(
+    const Outcome result = run(
         c, [](int) { return false; }, testing::Delivery::kEager, false, random);
     for (const auto& output : result.outputs)
       ASSERT_EQ(output, result.outputs.front()) << describe(c);
