@@ -338,6 +338,7 @@ TEST_P(ForkedConformance, AKilledPeerIsNamedAndNothingCrashes) {
             EXPECT_THAT(party.transport().failure()->reason, testing::HasSubstr("rank 1"));
           }
           EXPECT_EQ(party.transport().poll(party.transport().send(1, 5, {})), Progress::kFailed);
+          gather.meet(2);  // lest the first to abort be the failure that the second names
           party.transport().abort("a peer died");
           party.destroy();
         },

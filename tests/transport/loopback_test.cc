@@ -1,16 +1,10 @@
 #include "transport/loopback/loopback.h"
 
 #include "transport/conformance.h"
+#include "transport/makers.h"
 
 namespace slimccl::transport {
 namespace {
-
-Maker loopback_maker() {
-  return {"loopback", [](int ranks) -> MakeRank {
-            auto hub = make_loopback_hub(ranks);
-            return [hub](Gather&, int rank, int) { return make_loopback(hub, rank); };
-          }};
-}
 
 INSTANTIATE_TEST_SUITE_P(Loopback, Conformance,
                          testing::Combine(testing::Values(loopback_maker()), testing::Bool()),

@@ -33,8 +33,9 @@ void fill(std::vector<std::byte>& data, int sender, int receiver, uint64_t tag) 
 
 struct Gather::Slot {
   std::atomic<uint32_t> round;
+  std::atomic<int> met;  // the first slot's
   uint32_t size;
-  std::byte data[8184];
+  std::byte data[8180];
 };
 
 Gather::Gather(int ranks) : ranks_(ranks), rounds_(static_cast<size_t>(ranks)) {
@@ -67,6 +68,15 @@ std::vector<std::vector<std::byte>> Gather::all_gather(int rank, ConstBytes mine
     all.emplace_back(other.data, other.data + other.size);
   }
   return all;
+}
+
+void Gather::meet(int count) {
+  ++slots_->met;
+  const double limit = now_s() + 20;
+  while (slots_->met.load() < count) {
+    ensure(now_s() < limit, "fewer than ", count, " ranks met");
+    usleep(200);
+  }
 }
 
 std::ostream& operator<<(std::ostream& out, const Maker& maker) { return out << maker.name; }

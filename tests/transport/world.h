@@ -25,6 +25,8 @@ class Gather {
   Gather& operator=(const Gather&) = delete;
   std::vector<std::vector<std::byte>> all_gather(int rank, ConstBytes mine);
   void barrier(int rank) { all_gather(rank, {}); }
+  // Once: waits until `count` ranks have come here (the others may be dead).
+  void meet(int count);
 
  private:
   struct Slot;
