@@ -1,12 +1,16 @@
 // The one compute verb of the library: fold k encoded sources into one encoded sink.
-// Copy-with-scale, encode, decode, reduce, decode-reduce and decode-reduce-encode are all instances of it.
+// Copy-with-scale, encode, decode, reduce, decode-reduce and decode-reduce-encode are all instances
+// of it.
 //
-//   sink := encode( ((s0*x0) + s1*x1) + s2*x2 ... )     x = decoded source, fp32, in the order given; every step one
-//                                                       IEEE rounding, no contraction; a scale of exactly 1 is skipped
+//   sink := encode( ((s0*x0) + s1*x1) + s2*x2 ... )     x = decoded source, fp32, in the order
+//   given; every step one
+//                                                       IEEE rounding, no contraction; a scale of
+//                                                       exactly 1 is skipped
 //
-// Rows of the table (scalar reference now, SIMD and CUDA rows later) give identical bits. Sources and sink may have
-// any element alignment on the tensor side; messages are 64-byte aligned. The sink may be the same memory as a
-// kTensor/kFp32 source of equal element size (elementwise in place), otherwise they do not overlap.
+// Rows of the table (scalar reference now, SIMD and CUDA rows later) give identical bits. Sources
+// and sink may have any element alignment on the tensor side; messages are 64-byte aligned. The
+// sink may be the same memory as a kTensor/kFp32 source of equal element size (elementwise in
+// place), otherwise they do not overlap.
 #pragma once
 
 #include <cstddef>
@@ -26,8 +30,8 @@ struct Source {
 struct Sink {
   std::byte* data;
   Codec codec;
-  // True where no sum happens (an all-gather): a finite value that would round to infinity becomes the type's largest
-  // finite value instead. Infinities and NaN of the sources stay.
+  // True where no sum happens (an all-gather): a finite value that would round to infinity becomes
+  // the type's largest finite value instead. Infinities and NaN of the sources stay.
   bool saturate;
 };
 
@@ -35,10 +39,12 @@ struct Sink {
 struct Kernels {
   const char* name;  // "scalar", later "avx2", ...
   // `type` is the tensor's type wherever codec == kTensor: fp32, bf16 or fp16.
-  void (*fold)(std::span<const Source> sources, const Sink& sink, ncclDataType_t type, uint64_t elems);
+  void (*fold)(std::span<const Source> sources, const Sink& sink, ncclDataType_t type,
+               uint64_t elems);
 };
 
-[[nodiscard]] std::span<const Kernels> all_kernels();  // every row usable on this CPU, the scalar reference first
+[[nodiscard]] std::span<const Kernels>
+all_kernels();  // every row usable on this CPU, the scalar reference first
 [[nodiscard]] const Kernels& best_kernels();
 
 }  // namespace slimccl::quant

@@ -42,9 +42,11 @@ uint8_t float_to_e4m3(float value) {
 
 float e4m3_to_float(uint8_t code) {
   const uint32_t magnitude = code & 0x7fu;
-  const uint32_t denormal = bits_of(static_cast<float>(static_cast<int32_t>(magnitude)) * 0x1p-9f);
-  const uint32_t bits = magnitude < 8 ? denormal : (magnitude + 960) << 20;
-  return float_of(bits | uint32_t{code & 0x80u} << 24);
+  const float normal = float_of((magnitude + 960) << 20);
+  // Denormals lack the implicit one: m / 512 = 2 * normal - 2^-6. The mask is all ones for them.
+  const uint32_t mask = 0u - ((magnitude - 8) >> 31);
+  const float value = normal + float_of(bits_of(normal - 0x1p-6f) & mask);
+  return float_of(bits_of(value) | uint32_t{code & 0x80u} << 24);
 }
 
 // A peak gets -8 times its scale, so the scale carries its sign, and the code 8 that INT4 lacks is
@@ -56,33 +58,35 @@ uint8_t scale_of(uint32_t key, float inverse_factor) {
   return float_to_e4m3(value);
 }
 
-// In the low four bits: the nearest integer, plus 8.
+// The nearest integer, clamped to -8 .. 7, plus 8.
 uint32_t nibble(float value) {
-  value = 7.0f < value ? 7.0f : value;
-  value = -8.0f > value ? -8.0f : value;
-  return bits_of(value + (kRounder + 8.0f)) & 15;
+  constexpr int32_t kZero = kRounderBits;
+  int32_t code = static_cast<int32_t>(bits_of(value + kRounder));
+  code = code > kZero - 8 ? code : kZero - 8;
+  code = code < kZero + 7 ? code : kZero + 7;
+  return static_cast<uint32_t>(code - (kZero - 8));
 }
 
-void encode_block(const float* __restrict elems, float inverse, uint8_t* __restrict nibbles) {
+// The nibble bytes stay in 32-bit words here and below: g++ vectorises loops of one width best, and
+// the change of width is a long loop of its own.
+void encode_block(const float* __restrict elems, float inverse, uint32_t* __restrict words) {
   for (uint64_t j = 0; j < kHalf; ++j) {
-    nibbles[j] =
-        static_cast<uint8_t>(nibble(elems[j] * inverse) | nibble(elems[j + kHalf] * inverse) << 4);
+    words[j] = nibble(elems[j] * inverse) | nibble(elems[j + kHalf] * inverse) << 4;
   }
 }
 
 template <class LandAs>
-void decode_blocks(const float* __restrict scales, const uint8_t* __restrict nibbles,
+void decode_blocks(const float* __restrict scales, const uint32_t* __restrict words,
                    float* __restrict into, LandAs land) {
   for (uint64_t b = 0; b < kBlocks; ++b) {
     const float scale = scales[b];
-    const uint8_t* codes = nibbles + b * kHalf;
+    const uint32_t* codes = words + b * kHalf;
     float* low = into + b * kBlock;
-    float* high = low + kHalf;
+    one_block_at_a_time();
     for (uint64_t j = 0; j < kHalf; ++j) {
-      land(low[j], clamp_to_finite(static_cast<float>((codes[j] & 15) - 8) * scale));
-    }
-    for (uint64_t j = 0; j < kHalf; ++j) {
-      land(high[j], clamp_to_finite(static_cast<float>((codes[j] >> 4) - 8) * scale));
+      const int32_t word = static_cast<int32_t>(codes[j]);
+      land(low[j], static_cast<float>((word & 15) - 8) * scale);
+      land(low[j + kHalf], static_cast<float>((word >> 4) - 8) * scale);
     }
   }
 }
@@ -112,9 +116,12 @@ void Q4s::encode(const float* elems, std::byte* factor_at, std::byte* record) {
     inverses[b] = scale == 0 ? 0.0f : inverse;
   }
   memcpy(record, codes, kScaleBytes);
+  alignas(64) uint32_t words[kSuperblock / 2];
   for (uint64_t b = 0; b < kBlocks; ++b) {
-    encode_block(elems + b * kBlock, inverses[b], nibbles + b * kHalf);
+    one_block_at_a_time();
+    encode_block(elems + b * kBlock, inverses[b], words + b * kHalf);
   }
+  for (uint64_t i = 0; i < kSuperblock / 2; ++i) nibbles[i] = static_cast<uint8_t>(words[i]);
 }
 
 void Q4s::decode(const std::byte* factor_at, const std::byte* record, float* into,
@@ -126,7 +133,10 @@ void Q4s::decode(const std::byte* factor_at, const std::byte* record, float* int
   memcpy(codes, record, kScaleBytes);
   for (uint64_t b = 0; b < kBlocks; ++b) scales[b] = factor * e4m3_to_float(codes[b]);
   const uint8_t* nibbles = reinterpret_cast<const uint8_t*>(record + kScaleBytes);
-  with_land(landing, [&](auto land) { decode_blocks(scales, nibbles, into, land); });
+  alignas(64) uint32_t words[kSuperblock / 2];
+  for (uint64_t i = 0; i < kSuperblock / 2; ++i) words[i] = nibbles[i];
+  land_products(scales, into, landing,
+                [&](float* to, auto land) { decode_blocks(scales, words, to, land); });
 }
 
 }  // namespace SLIMCCL_ISA

@@ -40,8 +40,9 @@ void decode_blocks(const float* __restrict scales, const int8_t* __restrict code
                    float* __restrict into, LandAs land) {
   for (uint64_t b = 0; b < Q8::kBlocks; ++b) {
     const float scale = scales[b];
+    one_block_at_a_time();
     for (uint64_t i = b * Q8::kBlock; i < (b + 1) * Q8::kBlock; ++i) {
-      land(into[i], clamp_to_finite(static_cast<float>(codes[i]) * scale));
+      land(into[i], static_cast<float>(codes[i]) * scale);
     }
   }
 }
@@ -76,7 +77,8 @@ void Q8::decode(const std::byte* /*factor*/, const std::byte* record, float* int
   memcpy(halves, record, kScaleBytes);
   for (uint64_t b = 0; b < kBlocks; ++b) scales[b] = bf16_to_float(halves[b]);
   const int8_t* codes = reinterpret_cast<const int8_t*>(record + kScaleBytes);
-  with_land(landing, [&](auto land) { decode_blocks(scales, codes, into, land); });
+  land_products(scales, into, landing,
+                [&](float* to, auto land) { decode_blocks(scales, codes, to, land); });
 }
 
 }  // namespace SLIMCCL_ISA
