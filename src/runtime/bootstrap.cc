@@ -180,7 +180,7 @@ void Star::enter(const Hello& hello) {
   slimccl::check(answered, ncclSystemError, "the rendezvous at ", server_.text(),
                  " does not answer within ", hello.timeout_s,
                  " s: is the process that made the unique id stopped?");
-  if (failure_) throw_failure();
+  if (!host_) throw_failure();  // a failure after all had come is for check() to tell, however soon
 }
 
 std::vector<std::vector<std::byte>> Star::all_gather(ConstBytes mine, double timeout_s) {

@@ -90,12 +90,12 @@ void RendezvousLoop::accept_some() {
     });
     if (!connection->socket) {
       if (errno == EINTR || errno == ECONNABORTED) continue;
-      if (errno == EAGAIN) return;
+      if (errno == EAGAIN) break;
       log::warn("the rendezvous at ", owner_.endpoint_.text(),
                 " cannot accept a connection: ", std::strerror(errno),
                 "; raise `ulimit -n` for jobs of many ranks");
       accept_again_ = Clock::now() + seconds(1);
-      return make_room();
+      break;
     }
     wire::tune(connection->socket);
     connection->address = peer.text();
