@@ -27,8 +27,8 @@ inline float fp16_to_float(uint16_t half) {
   // A denormal's fraction is hung under the implicit one of 2^-14, which is then subtracted: exact.
   const uint32_t denormal = bits_of(float_of(magnitude + kSmallest) - float_of(kSmallest));
   const uint32_t normal = magnitude + kRebias;
-  uint32_t bits = magnitude < 0x00800000 ? denormal : normal;
-  bits = magnitude >= 0x0f800000 ? normal + kRebias : bits;  // infinity and NaN
+  uint32_t bits = select(magnitude < 0x00800000, denormal, normal);
+  bits = select(magnitude >= 0x0f800000, normal + kRebias, bits);  // infinity and NaN
   return float_of(bits | uint32_t{half & 0x8000u} << 16);
 }
 
@@ -40,10 +40,10 @@ inline uint16_t float_to_fp16(float value) {
   // Beside 1/2 one fp32 ulp is 2^-24, the unit of fp16 denormals: the addition itself does the
   // rounding.
   const uint32_t denormal = bits_of(float_of(magnitude) + 0.5f) - 0x3f000000;
-  uint32_t half = magnitude < 0x38800000 ? denormal : normal;
-  half = magnitude >= 0x477ff000 ? 0x7c00 : half;  // 65520 and up round to infinity
+  uint32_t half = select(magnitude < 0x38800000, denormal, normal);
+  half = select(magnitude >= 0x477ff000, 0x7c00, half);  // 65520 and up round to infinity
   half |= bits >> 16 & 0x8000;
-  return static_cast<uint16_t>(magnitude > kInfinityBits ? 0x7e00 : half);
+  return static_cast<uint16_t>(select(magnitude > kInfinityBits, 0x7e00, half));
 }
 
 }  // namespace slimccl::quant::inline SLIMCCL_ISA

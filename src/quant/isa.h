@@ -26,6 +26,14 @@ inline constexpr float kFloatMax = 0x1.fffffep127f;
 inline constexpr float kRounder = 0x1.8p23f;
 inline constexpr uint32_t kRounderBits = 0x4b400000;
 
+// Both values are computed: given a conditional, g++ moves the arithmetic of one side behind a
+// branch and then finds that floating-point operations, which might trap, may not be moved back out
+// to vectorise the loop.
+inline uint32_t select(bool condition, uint32_t yes, uint32_t no) {
+  const uint32_t mask = 0u - static_cast<uint32_t>(condition);
+  return (yes & mask) | (no & ~mask);
+}
+
 // In a loop over blocks: keeps g++ from vectorising across blocks, which it does with strided
 // loads, a hundred times the code and a tenth of the speed.
 inline void one_block_at_a_time() { asm volatile(""); }
