@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "transport/loopback/loopback.h"
 #include "transport/shm/endpoint.h"
+#include "transport/ucx/endpoint.h"
 #include "transport/world.h"
 
 namespace slimccl::transport {
@@ -45,6 +46,19 @@ inline Maker shm_maker(uint64_t ring_bytes = ShmOptions{}.ring_bytes) {
               endpoint->unlink_files();
               gather.barrier(rank);  // the tests look for left-over files
               return transport;
+            };
+          }};
+}
+
+// Over TCP on the loopback interface, as between nodes. A worker per rank, or the process's one for
+// all.
+inline Maker ucx_maker(bool one_worker = false) {
+  return {one_worker ? "ucx_one_worker" : "ucx", [one_worker](int) -> MakeRank {
+            return [one_worker](Gather& gather, int rank, int) {
+              const UcxOptions options{.tls = "tcp", .net_devices = "lo"};
+              auto worker = one_worker ? UcxWorker::shared(options) : UcxWorker::make(options);
+              const auto endpoint = UcxEndpoint::create(std::move(worker), rank);
+              return endpoint->connect(peers_of(gather.all_gather(rank, endpoint->address())));
             };
           }};
 }

@@ -1,0 +1,86 @@
+// The process's side of UCX: context, worker, options, and the dispatch of active messages to the
+// channels (communicators) they are for. Everything below is used with `mutex` held; callbacks run
+// inside progress() and therefore hold it too.
+#pragma once
+
+#include <ucp/api/ucp.h>
+
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <vector>
+
+#include "base/handle.h"
+#include "transport/ucx/endpoint.h"
+
+namespace slimccl::transport::ucx {
+
+constexpr uint32_t kMagic = 0x5843'4c53;  // "SLCX"
+constexpr unsigned kMessageId = 7;        // UCX's number for our kind of active message
+
+enum class Kind : uint32_t {
+  kData,
+  kHello,   // "I have something with you": tag is the channel to answer to
+  kLeft,    // nothing more will come from this sender
+  kAborted  // the same, in anger: the payload says why
+};
+
+struct Header {
+  uint32_t magic;
+  uint32_t channel;  // the receiver's number for the communicator
+  int32_t sender;
+  Kind kind;
+  uint64_t tag;
+  uint64_t bytes;
+};
+
+// A message as UCX hands it over. `data` is a descriptor if `rendezvous`, and may be kept (kept:
+// the channel releases it with ucp_am_data_release) if `can_keep`.
+struct Arrival {
+  Header header;
+  void* data;
+  uint64_t bytes;
+  bool rendezvous;
+  bool can_keep;
+};
+
+class Channel {
+ public:
+  // True: the channel keeps `data`.
+  virtual bool arrive(const Arrival& arrival) noexcept = 0;
+
+ protected:
+  ~Channel() = default;
+};
+
+class Worker final : public UcxWorker {
+ public:
+  explicit Worker(const UcxOptions& options);
+  ~Worker() override;
+
+  [[nodiscard]] ucp_worker_h handle() const noexcept { return worker_.get(); }
+  [[nodiscard]] int fd() const noexcept { return fd_; }
+  [[nodiscard]] std::vector<std::byte> address() const;
+  // Numbers are never used again: a late message of an old communicator cannot reach a new one.
+  [[nodiscard]] uint32_t open_channel(Channel& channel);
+  void close_channel(uint32_t number) noexcept { channels_.erase(number); }
+
+  std::mutex mutex;
+
+ private:
+  static ucs_status_t on_message(void* self, const void* header, size_t header_bytes, void* data,
+                                 size_t bytes, const ucp_am_recv_param_t* param);
+  void answer_left(const Header& hello, ucp_ep_h reply_to) noexcept;
+
+  Handle<ucp_context_h, ucp_cleanup> context_;
+  Handle<ucp_worker_h, ucp_worker_destroy> worker_;
+  int fd_ = -1;
+  uint32_t next_channel_ = 1;
+  std::map<uint32_t, Channel*> channels_;
+};
+
+// Throws Error naming `what` unless `status` is UCS_OK.
+void check_ucx(ucs_status_t status, const char* what);
+
+}  // namespace slimccl::transport::ucx
