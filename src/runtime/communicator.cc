@@ -60,6 +60,13 @@ Communicator::Communicator(Agreement agreement, int rank, std::unique_ptr<Bootst
       timeout_(config().timeout_s),
       bootstrap_(std::move(bootstrap)) {}
 
+void Communicator::adopt(std::unique_ptr<Router> router) {
+  router_ = std::move(router);
+  executor_ = std::make_unique<ProgressExecutor>(
+      agreement_.topology, rank_, *router_,
+      ExecutorLimits{agreement_.segment_elems, agreement_.window, kArenaBytes});
+}
+
 Operation Communicator::decide(const Call& call) const {
   const Layout layout = layout_of(call, ranks(), rank_);
   const Shape shape = shape_of(call);

@@ -84,6 +84,7 @@ class Communicator final : public Participant, public std::enable_shared_from_th
   Communicator(Agreement agreement, int rank, std::unique_ptr<Bootstrap> bootstrap);
   friend class Setup;  // connect.cc: builds one step by step
 
+  void adopt(std::unique_ptr<Router> router);  // makes the executor over it
   [[nodiscard]] Operation decide(const Call& call) const;
   bool start_next();
   void count_finished(const Operation& operation);

@@ -1,0 +1,259 @@
+// How a communicator comes to be: meet, agree, make endpoints, exchange their addresses, connect,
+// confirm. Each exchange also carries whether the step before went well, so that a failure on one
+// rank is an error that names it on all ranks.
+#include <unistd.h>
+
+#include <array>
+#include <cstring>
+#include <map>
+#include <mutex>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "runtime/communicator.h"
+#include "topology/discover.h"
+#include "transport/loopback/loopback.h"
+#include "transport/shm/endpoint.h"
+#if __has_include("transport/ucx/endpoint.h")
+#include "transport/ucx/endpoint.h"
+#else  // until the ucx transport is there: no other nodes
+#include <span>
+namespace slimccl::transport {
+struct UcxEndpoint {
+  static std::unique_ptr<UcxEndpoint> create(int, int) {
+    throw Error(ncclInvalidUsage, "the UCX transport is not there yet");
+  }
+  static std::vector<std::byte> address() { return {}; }
+  static std::unique_ptr<Transport> connect(std::span<const PeerAddress>) { return nullptr; }
+};
+inline std::string ucx_version() { return ""; }
+}  // namespace slimccl::transport
+#endif
+
+namespace slimccl::runtime {
+namespace {
+
+using transport::LoopbackHub;
+
+// Ranks of one communicator in one process meet by its unique id.
+std::shared_ptr<LoopbackHub> hub_of(const ncclUniqueId& id, int ranks) {
+  static std::mutex mutex;
+  static std::map<std::string, std::weak_ptr<LoopbackHub>> hubs;
+  const std::lock_guard lock(mutex);
+  std::erase_if(hubs, [](const auto& entry) { return entry.second.expired(); });
+  std::weak_ptr<LoopbackHub>& known = hubs[std::string(id.internal, sizeof id.internal)];
+  std::shared_ptr<LoopbackHub> hub = known.lock();
+  if (!hub) known = hub = transport::make_loopback_hub(ranks);
+  return hub;
+}
+
+Record own_record(const Config& settings) {
+  Record record;
+  record.version = SLIMCCL_VERSION;
+  record.node = topology::node_identity(settings);
+  std::array<char, 256> host{};
+  (void)gethostname(host.data(), host.size() - 1);
+  record.host = host.data();
+  record.process = Engine::instance().process_name();
+  record.ucx_version = transport::ucx_version();
+  record.pid = static_cast<uint64_t>(getpid());
+  record.profile = settings.profile;
+  record.overrides = settings.algo;
+  record.floor_elems = settings.floor_elems;
+  record.segment_elems = settings.segment_elems;
+  record.window = settings.window;
+  record.net_gbits = settings.net_gbits;
+  return record;
+}
+
+// What one rank sends the others in an exchange: its addresses, or why it has none.
+struct Step {
+  std::string error;
+  std::vector<std::byte> shm, ucx;
+};
+
+std::vector<std::byte> to_bytes(const Step& step) {
+  std::vector<std::byte> bytes;
+  const auto add = [&](const void* data, uint64_t size) {
+    const auto* length = reinterpret_cast<const std::byte*>(&size);
+    bytes.insert(bytes.end(), length, length + sizeof size);
+    const auto* first = static_cast<const std::byte*>(data);
+    bytes.insert(bytes.end(), first, first + size);
+  };
+  add(step.error.data(), step.error.size());
+  add(step.shm.data(), step.shm.size());
+  add(step.ucx.data(), step.ucx.size());
+  return bytes;
+}
+
+Step step_from_bytes(ConstBytes bytes) {
+  const auto take = [&] {
+    uint64_t size = 0;
+    ensure(bytes.size() >= sizeof size, "a set-up step is cut short");
+    std::memcpy(&size, bytes.data(), sizeof size);
+    bytes = bytes.subspan(sizeof size);
+    ensure(bytes.size() >= size, "a set-up step is cut short");
+    const ConstBytes taken = bytes.first(size);
+    bytes = bytes.subspan(size);
+    return std::vector<std::byte>(taken.begin(), taken.end());
+  };
+  Step step;
+  const auto error = take();
+  step.error.assign(reinterpret_cast<const char*>(error.data()), error.size());
+  step.shm = take();
+  step.ucx = take();
+  return step;
+}
+
+}  // namespace
+
+// One making of one communicator. Lives on the caller's thread; what touches transports runs on the
+// engine's.
+class Setup {
+ public:
+  Setup(const ncclUniqueId& id, int ranks, int rank)
+      : id_(id),
+        ranks_(ranks),
+        rank_(rank),
+        settings_(config()),
+        timeout_s_(settings_.setup_timeout_s) {}
+
+  std::shared_ptr<Communicator> run() {
+    collectives::check_overrides(settings_.algo);
+    auto bootstrap = Bootstrap::join(id_, ranks_, rank_, timeout_s_);
+    meet(std::move(bootstrap));
+    try {
+      const std::vector<Step> addresses =
+          exchange(attempt([&](Step& mine) { make_endpoints(mine); }));
+      (void)exchange(attempt([&](Step&) { connect(addresses); }));
+      Engine::instance().run([&] { finish_endpoints(); });
+    } catch (...) {
+      Engine::instance().run([&] { forget(); });
+      throw;
+    }
+    communicator_->report_start();
+    Engine::instance().add(communicator_);
+    return communicator_;
+  }
+
+ private:
+  // All ranks' records, and what follows from them.
+  void meet(std::unique_ptr<Bootstrap> bootstrap) {
+    std::vector<Record> records;
+    for (const auto& bytes :
+         bootstrap->all_gather(runtime::to_bytes(own_record(settings_)), timeout_s_)) {
+      records.push_back(record_from_bytes(bytes));
+    }
+    communicator_.reset(new Communicator(agree(records), rank_, std::move(bootstrap)));
+    const auto& topology = communicator_->agreement_.topology;
+    const Record& own = records[static_cast<size_t>(rank_)];
+    for (int peer = 0; peer < ranks_; ++peer) {
+      const bool same_node = topology.node_of(peer) == topology.node_of(rank_);
+      const bool same_process =
+          same_node && records[static_cast<size_t>(peer)].process == own.process;
+      (same_process ? in_process_ : same_node ? in_node_ : across_).push_back(peer);
+    }
+  }
+
+  // Runs one step on the engine's thread; its failure is a text to be shared, not yet an exception.
+  Step attempt(const std::function<void(Step&)>& work) {
+    Step mine;
+    try {
+      Engine::instance().run([&] { work(mine); });
+    } catch (const std::exception& error) {
+      mine.error = error.what();
+    }
+    return mine;
+  }
+
+  std::vector<Step> exchange(const Step& mine) {
+    std::vector<Step> steps;
+    for (const auto& bytes : communicator_->bootstrap_->all_gather(to_bytes(mine), timeout_s_)) {
+      steps.push_back(step_from_bytes(bytes));
+    }
+    for (size_t rank = 0; rank < steps.size(); ++rank) {
+      check(steps[rank].error.empty(), ncclSystemError, "rank ", rank,
+            " could not be set up: ", steps[rank].error);
+    }
+    return steps;
+  }
+
+  void make_endpoints(Step& mine) {
+    if (!in_node_.empty()) {
+      const auto& topology = communicator_->agreement_.topology;
+      const auto members = topology.members(topology.node_of(rank_));
+      shm_ = transport::ShmEndpoint::create({.unique = unique_name()}, rank_,
+                                            {members.begin(), members.end()});
+      mine.shm = shm_->address();
+    }
+    if (!across_.empty()) {
+      ucx_ = transport::UcxEndpoint::create({}, rank_);
+      mine.ucx = ucx_->address();
+    }
+  }
+
+  void connect(const std::vector<Step>& steps) {
+    auto router = std::make_unique<Router>(ranks_);
+    const auto addresses_of = [&](const std::vector<int>& peers,
+                                  std::vector<std::byte> Step::*field) {
+      std::vector<transport::PeerAddress> addresses;
+      for (const int peer : peers)
+        addresses.push_back({peer, steps[static_cast<size_t>(peer)].*field});
+      return addresses;
+    };
+    if (in_process_.size() > 1)
+      router->add(transport::make_loopback(hub_of(id_, ranks_), rank_), in_process_);
+    if (shm_) router->add(shm_->connect(addresses_of(in_node_, &Step::shm)), in_node_);
+    if (ucx_) router->add(ucx_->connect(addresses_of(across_, &Step::ucx)), across_);
+    communicator_->adopt(std::move(router));
+  }
+
+  void finish_endpoints() {
+    if (shm_) shm_->unlink_files();
+    shm_.reset();
+    ucx_.reset();
+    use_cores();
+  }
+
+  void forget() {
+    shm_.reset();
+    ucx_.reset();
+    communicator_->executor_.reset();
+    communicator_->router_.reset();
+    communicator_->bootstrap_.reset();
+  }
+
+  // The engine's thread stays near its rank, and may spin only where nobody else needs the core.
+  void use_cores() {
+    const auto& topology = communicator_->agreement_.topology;
+    const auto local_ranks = static_cast<int>(topology.members(topology.node_of(rank_)).size());
+    const topology::Machine machine = topology::Machine::discover();
+    machine.bind_thread_near(topology.local_of(rank_), local_ranks);
+    constexpr int kSpins =
+        2000;  // research: with a core to itself, spinning a while saves 30 us a message
+    Engine::instance().set_spins(2 * local_ranks <= machine.cores_allowed() ? kSpins : 0);
+  }
+
+  // In file names: the id's secret part makes it unlike any other communicator's.
+  [[nodiscard]] std::string unique_name() const {
+    uint64_t hash = 1469598103934665603ULL;
+    for (const char byte : id_.internal)
+      hash = (hash ^ static_cast<unsigned char>(byte)) * 1099511628211ULL;
+    return concat(std::hex, hash);
+  }
+
+  ncclUniqueId id_;
+  int ranks_, rank_;
+  const Config& settings_;
+  double timeout_s_;
+  std::shared_ptr<Communicator> communicator_;
+  std::vector<int> in_process_, in_node_, across_;
+  std::unique_ptr<transport::ShmEndpoint> shm_;
+  std::unique_ptr<transport::UcxEndpoint> ucx_;
+};
+
+std::shared_ptr<Communicator> Communicator::create(const ncclUniqueId& id, int ranks, int rank) {
+  return Setup(id, ranks, rank).run();
+}
+
+}  // namespace slimccl::runtime
