@@ -10,7 +10,11 @@ namespace slimccl {
 using Bytes = std::span<std::byte>;
 using ConstBytes = std::span<const std::byte>;
 
-[[nodiscard]] constexpr uint64_t round_up(uint64_t value, uint64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
-[[nodiscard]] constexpr uint64_t ceil_div(uint64_t value, uint64_t divisor) { return (value + divisor - 1) / divisor; }
+[[nodiscard]] constexpr uint64_t round_up(uint64_t value, uint64_t multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
+[[nodiscard]] constexpr uint64_t ceil_div(uint64_t value, uint64_t divisor) {
+  return (value + divisor - 1) / divisor;
+}
 
 }  // namespace slimccl

@@ -1,5 +1,6 @@
 // The one exception type of the library, and the check that throws it.
-// A message says what was wrong, with which value, and what to do about it: it is what ncclGetLastError returns.
+// A message says what was wrong, with which value, and what to do about it: it is what
+// ncclGetLastError returns.
 #pragma once
 
 #include <sstream>
@@ -36,7 +37,8 @@ void check(bool holds, ncclResult_t code, const Parts&... parts) {
 // For broken promises between our own parts: never the user's fault.
 template <class... Parts>
 void ensure(bool holds, const Parts&... parts) {
-  if (!holds) throw Error(ncclInternalError, concat("internal error, please report it: ", parts...));
+  if (!holds)
+    throw Error(ncclInternalError, concat("internal error, please report it: ", parts...));
 }
 
 }  // namespace slimccl
