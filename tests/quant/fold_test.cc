@@ -98,6 +98,45 @@ TEST(FoldTest, ACopyKeepsEveryBit) {
             0);
 }
 
+// x86 makes a negative NaN of inf - inf, a GPU a positive one, and the payload of a sum of NaN
+// depends on their order.
+TEST(FoldTest, ThereIsOneNan) {
+  const std::vector<float> a = {kInf, float_of(0xffc12345), 1, float_of(0x7f800001)};
+  const std::vector<float> b = {-kInf, float_of(0x7fc54321), float_of(0xffffffff), 2};
+  const auto data = [](const auto& v) { return reinterpret_cast<const std::byte*>(v.data()); };
+  for (const Kernels& kernels : all_kernels()) {
+    const Buffer sum = fold(kernels, {{data(a), Codec::kFp32, 1}, {data(b), Codec::kFp32, 1}},
+                            Codec::kFp32, ncclFloat32, 4);
+    for (int i = 0; i < 4; ++i) EXPECT_EQ(sum.as<uint32_t>()[i], 0x7fc00000) << i;
+  }
+}
+
+// An encoder that follows docs/formats comes close to such scales but not there; a decoder must not
+// rely on it.
+TEST(FoldTest, ProductsThatOverflowBecomeTheLargestFiniteValue) {
+  constexpr uint64_t kElems = 2048;
+  Buffer q8 = encode(reference(), std::vector<float>(kElems, -127.0f), Codec::kQ8);
+  q8.as<uint16_t>()[3] = 0x7f00;  // 2^127, times -127
+  q8.as<uint16_t>()[4] = 0x7fc0;
+  Buffer q4s = encode(reference(), std::vector<float>(kElems, -1.0f), Codec::kQ4s);
+  q4s.as<float>()[0] = 0x1p125f;  // times 448, times -8
+  for (const Kernels& kernels : all_kernels()) {
+    const std::vector<float> from_q8 = decode(kernels, q8, Codec::kQ8, kElems);
+    for (uint64_t i = 0; i < kElems; ++i) {
+      if (i / 64 == 4) {
+        EXPECT_TRUE(std::isnan(from_q8[i]));
+      } else {
+        EXPECT_EQ(from_q8[i], i / 64 == 3 ? -kMax : -127.0f) << i;
+      }
+    }
+    for (const float value : decode(kernels, q4s, Codec::kQ4s, kElems)) EXPECT_EQ(value, -kMax);
+    // The clamp comes before the scale.
+    const Buffer halved =
+        fold(kernels, {{q4s.data(), Codec::kQ4s, 0.5f}}, Codec::kFp32, ncclFloat32, kElems);
+    EXPECT_EQ(halved.as<float>()[7], -kMax / 2);
+  }
+}
+
 TEST(FoldTest, SaturationSparesOverflowButNotInfinity) {
   struct Case {
     ncclDataType_t type;
