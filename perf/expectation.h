@@ -1,0 +1,28 @@
+// What a rank must find in its output, element by element, and how far off it may be.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "checks.h"
+#include "workload.h"
+
+namespace slimccl::perf {
+
+struct Expectation {
+  const Case& test;
+  const Inputs& inputs;
+  const std::vector<int>& node_of;  // by rank
+  int rank;
+  std::string codec;  // as in Row
+};
+
+// Compares the whole output. Integers of an exact call allow no error at all.
+[[nodiscard]] Judge judge_output(const Expectation& expectation, const void* output);
+
+// One hash per slot (all-gather) or of the whole output (all-reduce); empty for reduce-scatter,
+// which makes no replicas.
+[[nodiscard]] std::vector<uint64_t> replica_hashes(const Case& test, const void* output);
+
+}  // namespace slimccl::perf

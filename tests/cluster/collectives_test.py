@@ -1,0 +1,123 @@
+#!/usr/bin/python3
+"""Right results and counted bytes on pretend nodes. Bytes are what the interfaces saw."""
+import harness
+from harness import MIB
+
+TOPOLOGIES = ("2x2", "3+1", "2+2+1", "0,1,0,1")
+COLLECTIVES = ("all_gather", "reduce_scatter", "all_reduce")
+ZEROPP = {"SLIMCCL_PROFILE": "zeropp"}
+# Bytes per call beside the payload: rendezvous barriers, headers of small packets, acknowledgements.
+SLACK = 1.03
+
+
+class RightEverywhere(harness.ClusterTest):
+    def check(self, nodes, env, counts, compressed):
+        for collective in COLLECTIVES:
+            with self.subTest(nodes=nodes, collective=collective):
+                rows = harness.perf(collective, nodes, self.cluster, env,
+                                    flags=("-d", "bfloat16", "--counts", counts))
+                for row, expected in zip(rows, compressed):
+                    self.assertEqual(row["compressed"], expected, row)
+
+    def sizes(self, nodes, env, big):
+        self.check(nodes, env, "0,1,7,1001,65537,300001", (False,) * 4 + (big, big))
+
+    def test_exact_on_equal_nodes(self):
+        self.sizes("2x2", {}, False)
+
+    def test_exact_on_uneven_nodes(self):
+        self.sizes("3+1", {}, False)
+
+    def test_exact_on_three_nodes(self):
+        self.sizes("2+2+1", {}, False)
+
+    def test_exact_on_interleaved_ranks(self):
+        self.sizes("0,1,0,1", {}, False)
+
+    # All-reduce counts the whole tensor: 65537 elements are fewer than the floor for each rank.
+    def quantized(self, nodes):
+        for collective in COLLECTIVES:
+            with self.subTest(nodes=nodes, collective=collective):
+                rows = harness.perf(collective, nodes, self.cluster, ZEROPP,
+                                    flags=("-d", "bfloat16", "--counts", "0,1,7,1001,400003"))
+                self.assertEqual([row["compressed"] for row in rows], [False] * 4 + [True])
+                self.assertGreater(rows[-1]["exact_bytes"], 1.8 * rows[-1]["bytes_between_nodes"])
+
+    def test_quantized_on_equal_nodes(self):
+        self.quantized("2x2")
+
+    def test_quantized_on_uneven_nodes(self):
+        self.quantized("3+1")
+
+    def test_quantized_on_three_nodes(self):
+        self.quantized("2+2+1")
+
+    def test_quantized_on_interleaved_ranks(self):
+        self.quantized("0,1,0,1")
+
+    def test_every_type_and_reduction(self):
+        for env in ({}, ZEROPP):
+            with self.subTest(env=env):
+                rows = harness.perf("reduce_scatter", "3+1", self.cluster, env,
+                                    flags=("-d", "all", "-o", "all", "--counts", "70001"))
+                self.assertEqual(len(rows), 9)
+                for row in rows:
+                    self.assertEqual(row["compressed"], bool(env), row)
+
+
+class BytesBetweenNodes(harness.ClusterTest):
+    def measure(self, collective, nodes, env, count=4 * MIB):
+        row, = harness.perf(collective, nodes, self.cluster, env,
+                            flags=("-d", "bfloat16", "--counts", str(count)))
+        return row
+
+    def exact(self, collective, nodes):
+        row = self.measure(collective, nodes, {})
+        formula = harness.formula_bytes(collective, nodes, row["count"], 2)
+        self.assertFalse(row["compressed"])
+        self.assertEqual(row["bytes_between_nodes"], formula)
+        self.assertGreaterEqual(row["wire_bytes"], formula)
+        self.assertLess(row["wire_bytes"], SLACK * formula)
+        return row
+
+    def fewer(self, collective, nodes, times):
+        exact = self.exact(collective, nodes)
+        row = self.measure(collective, nodes, ZEROPP)
+        self.assertTrue(row["compressed"], row)
+        self.assertGreaterEqual(exact["wire_bytes"] / row["wire_bytes"], times)
+        self.assertLess(row["wire_bytes"], SLACK * row["bytes_between_nodes"])
+
+    def test_reduce_scatter_on_equal_nodes(self):
+        self.fewer("reduce_scatter", "2x2", 3.6)
+
+    def test_reduce_scatter_on_uneven_nodes(self):
+        self.fewer("reduce_scatter", "3+1", 3.6)
+
+    def test_reduce_scatter_on_three_nodes(self):
+        self.fewer("reduce_scatter", "2+2+1", 3.6)
+
+    def test_reduce_scatter_on_interleaved_ranks(self):
+        self.fewer("reduce_scatter", "0,1,0,1", 3.6)
+
+    def test_all_gather_on_equal_nodes(self):
+        self.fewer("all_gather", "2x2", 1.9)
+
+    def test_all_gather_on_uneven_nodes(self):
+        self.fewer("all_gather", "3+1", 1.9)
+
+    def test_all_gather_on_three_nodes(self):
+        self.fewer("all_gather", "2+2+1", 1.9)
+
+    def test_all_gather_on_interleaved_ranks(self):
+        self.fewer("all_gather", "0,1,0,1", 1.9)
+
+    def test_all_reduce_on_equal_nodes(self):
+        exact = self.measure("all_reduce", "2x2", {}, 16 * MIB)
+        row = self.measure("all_reduce", "2x2", ZEROPP, 16 * MIB)
+        self.assertTrue(row["compressed"])
+        # q4s out, q8 back: 32 bits an element become 4.27 + 8.25.
+        self.assertGreaterEqual(exact["wire_bytes"] / row["wire_bytes"], 2.4)
+
+
+if __name__ == "__main__":
+    harness.main()
