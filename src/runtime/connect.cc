@@ -14,21 +14,7 @@
 #include "topology/discover.h"
 #include "transport/loopback/loopback.h"
 #include "transport/shm/endpoint.h"
-#if __has_include("transport/ucx/endpoint.h")
 #include "transport/ucx/endpoint.h"
-#else  // until the ucx transport is there: no other nodes
-#include <span>
-namespace slimccl::transport {
-struct UcxEndpoint {
-  static std::unique_ptr<UcxEndpoint> create(int, int) {
-    throw Error(ncclInvalidUsage, "the UCX transport is not there yet");
-  }
-  static std::vector<std::byte> address() { return {}; }
-  static std::unique_ptr<Transport> connect(std::span<const PeerAddress>) { return nullptr; }
-};
-inline std::string ucx_version() { return ""; }
-}  // namespace slimccl::transport
-#endif
 
 namespace slimccl::runtime {
 namespace {
@@ -187,7 +173,7 @@ class Setup {
       mine.shm = shm_->address();
     }
     if (!across_.empty()) {
-      ucx_ = transport::UcxEndpoint::create({}, rank_);
+      ucx_ = transport::UcxEndpoint::create(transport::UcxWorker::shared({}), rank_);
       mine.ucx = ucx_->address();
     }
   }
