@@ -89,7 +89,13 @@ Id parse_id(const ncclUniqueId& unique_id) {
   return id;
 }
 
-Writer::Writer(Type type) { put(kMagic).put(kVersion).put(type).put(uint32_t{0}); }
+// The length, the header's last field, is for finish(). (Not by put(): g++ 12 then warns of an
+// overflow at -O3.)
+Writer::Writer(Type type) : bytes_(kHeaderBytes) {
+  std::memcpy(bytes_.data(), &kMagic, sizeof kMagic);
+  std::memcpy(bytes_.data() + 4, &kVersion, sizeof kVersion);
+  std::memcpy(bytes_.data() + 6, &type, sizeof type);
+}
 
 Writer& Writer::put_bytes(ConstBytes bytes) {
   bytes_.insert(bytes_.end(), bytes.begin(), bytes.end());
