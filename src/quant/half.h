@@ -7,7 +7,8 @@
 
 #include "quant/isa.h"
 
-namespace slimccl::quant::inline SLIMCCL_ISA {
+namespace slimccl::quant {
+inline namespace SLIMCCL_ISA {
 
 inline constexpr uint32_t kBf16MaxBits = 0x7f7f0000;  // largest finite values, as fp32
 inline constexpr uint32_t kFp16MaxBits = 0x477fe000;  // 65504
@@ -46,4 +47,5 @@ inline uint16_t float_to_fp16(float value) {
   return static_cast<uint16_t>(select(magnitude > kInfinityBits, 0x7e00, half));
 }
 
-}  // namespace slimccl::quant::inline SLIMCCL_ISA
+}  // namespace SLIMCCL_ISA
+}  // namespace slimccl::quant

@@ -11,7 +11,8 @@
 #define SLIMCCL_ISA scalar
 #endif
 
-namespace slimccl::quant::inline SLIMCCL_ISA {
+namespace slimccl::quant {
+inline namespace SLIMCCL_ISA {
 
 inline uint32_t bits_of(float value) { return __builtin_bit_cast(uint32_t, value); }
 inline float float_of(uint32_t bits) { return __builtin_bit_cast(float, bits); }
@@ -38,4 +39,5 @@ inline uint32_t select(bool condition, uint32_t yes, uint32_t no) {
 // loads, a hundred times the code and a tenth of the speed.
 inline void one_block_at_a_time() { asm volatile(""); }
 
-}  // namespace slimccl::quant::inline SLIMCCL_ISA
+}  // namespace SLIMCCL_ISA
+}  // namespace slimccl::quant
