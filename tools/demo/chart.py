@@ -1,0 +1,47 @@
+"""The demo's picture: bytes and time of each collective, exact beside quantized, per rate."""
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot  # noqa: E402
+
+NAMES = {"all_gather_forward": "all-gather\nforward", "all_gather_backward": "all-gather\nbackward",
+         "reduce_scatter_gradients": "reduce-scatter\ngradients"}
+GREY, BLUE = "#9aa5b1", "#1f6fb4"
+
+
+def bars(axes, rows, exact, quantized, unit, digits, title):
+    places = range(len(rows))
+    highest = max(row[exact] for row in rows) / unit
+    for shift, field, color, label in ((-0.2, exact, GREY, "exact bf16"),
+                                       (0.2, quantized, BLUE, "quantized")):
+        heights = [row[field] / unit for row in rows]
+        axes.bar([place + shift for place in places], heights, 0.38, color=color, label=label)
+        for place, height, row in zip(places, heights, rows):
+            text = f"{height:.{digits}f}"
+            if field == quantized:
+                text += f"\n({row[exact] / row[field]:.2f}x less)"
+            axes.text(place + shift, height + 0.015 * highest, text, ha="center", va="bottom",
+                      fontsize=8)
+    axes.set_xticks(list(places), [NAMES[row["op"]] for row in rows], fontsize=9)
+    axes.set_ylim(0, highest * 1.22)
+    axes.set_title(title, fontsize=10)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def draw(passes, path):
+    figure, panels = pyplot.subplots(1, 1 + len(passes), figsize=(13, 4.6))
+    first = passes[0]
+    bars(panels[0], first, "bytes_exact", "bytes", 1e6, 1,
+         f"MB between the nodes ({first[0]['mebibytes']} MiB of bf16 each)")
+    for axes, rows in zip(panels[1:], passes):
+        bars(axes, rows, "seconds_exact", "seconds", 1, 2,
+             f"seconds at {rows[0]['rate']}/s ({rows[0]['mebibytes']} MiB each)")
+    panels[0].legend(frameon=False, fontsize=9, loc="upper right", bbox_to_anchor=(1.0, 1.0), ncol=2)
+    accuracy = ", ".join(f"{NAMES[row['op']]} {row['sqnr_db']:.1f} dB".replace("\n", " ")
+                         for row in first)
+    figure.suptitle("One ZeRO-3 step on 2 nodes x 2 ranks, real weights and gradients", fontsize=12)
+    figure.text(0.5, 0.01, f"Bytes from the interface counters, medians. SQNR: {accuracy}",
+                ha="center", fontsize=8, color="#555")
+    figure.tight_layout(rect=(0, 0.03, 1, 0.97))
+    figure.savefig(path, dpi=120)

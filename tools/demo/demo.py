@@ -1,0 +1,129 @@
+#!/usr/bin/python3
+"""./dev demo: the communication of one ZeRO-3 step on a pretend cluster of 2 nodes with 2 ranks each.
+
+Forward all-gather and backward all-gather of real weights, reduce-scatter (average) of real
+gradients, both of a small trained GPT, repeated to a useful size, in bf16. Exact and quantized runs
+take turns; medians are shown. Bytes are what the nodes' network interfaces sent. Writes
+build/demo/demo.json and build/demo/demo.png, which the interpretation needs nothing else for.
+"""
+import json
+import os
+import statistics
+import sys
+import time
+
+import numpy
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "dev"))
+import launch  # noqa: E402
+import chart  # noqa: E402
+import report  # noqa: E402
+
+ROOT = os.environ["SLIMCCL_ROOT"]
+BUILD = os.environ["SLIMCCL_BUILD"]
+FOLDER = os.path.join(BUILD, "demo")
+DATA = os.path.join(ROOT, "tests", "data", "tensors")
+NODES, RANKS = 2, 4
+TOPOLOGY = "2x2"
+# Rate, its bits per second, MiB of bf16 per collective, rounds (an exact and a quantized run each).
+PASSES = (("1gbit", 1e9, 64, 5), ("100mbit", 1e8, 32, 3))
+OPS = {"all_gather_forward": "q8", "all_gather_backward": "q8", "reduce_scatter_gradients": "q4s"}
+PROFILES = {"exact": "exact", "quantized": "zeropp"}
+
+
+def write_bf16(array, path):
+    """Rounds fp32 to bf16, to nearest even."""
+    bits = numpy.ascontiguousarray(array, dtype=numpy.float32).view(numpy.uint32).astype(numpy.uint64)
+    ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(numpy.uint16).tofile(path)
+
+
+def prepare():
+    os.makedirs(os.path.join(FOLDER, "gradients"), exist_ok=True)
+    weights = os.path.join(FOLDER, "weights.bf16")
+    write_bf16(numpy.load(os.path.join(DATA, "weights.npy")).ravel(), weights)
+    for rank in range(RANKS):
+        gradients = numpy.load(os.path.join(DATA, f"gradients.rank{rank}.npy")).ravel()
+        write_bf16(gradients, os.path.join(FOLDER, "gradients", f"{rank}.bf16"))
+    return weights
+
+
+def run_step(cluster, weights, elems, profile):
+    command = [os.path.join(BUILD, "perf", "zero3_step"), weights, os.path.join(FOLDER, "gradients"),
+               str(elems), "1", "eth0"]
+    env = {"SLIMCCL_PROFILE": profile, "SLIMCCL_LOG": "warn"}
+    ranks = launch.run(command, TOPOLOGY, cluster, env, timeout=120)
+    lines = [line for line in ranks[0].text.splitlines() if line.startswith("{")]
+    return {sample["op"]: sample for sample in map(json.loads, lines)}
+
+
+def run_pass(cluster, weights, rate, mebibytes, rounds):
+    """Samples per profile and operation."""
+    launch.cluster(cluster, "rate", rate)
+    elems = mebibytes << 19
+    samples = {name: {op: [] for op in OPS} for name in PROFILES}
+    for turn in range(rounds):
+        for name, profile in PROFILES.items():
+            started = time.monotonic()
+            for op, sample in run_step(cluster, weights, elems, profile).items():
+                if sample["compressed"] != (name == "quantized"):
+                    raise RuntimeError(f"{op} with profile {profile}: compressed is "
+                                       f"{sample['compressed']}")
+                samples[name][op].append(sample)
+            seconds = sum(samples[name][op][-1]["seconds"] for op in OPS)
+            print(f"   {rate}, round {turn + 1} of {rounds}, {name:9}: one step's communication "
+                  f"{seconds:7.3f} s   (with start-up {time.monotonic() - started:.1f} s)", flush=True)
+    return samples
+
+
+def median(samples, field):
+    return statistics.median(sample[field] for sample in samples)
+
+
+def summarize(samples, rate, mebibytes):
+    rows = []
+    for op, codec in OPS.items():
+        exact, quantized = samples["exact"][op], samples["quantized"][op]
+        bytes_exact, bytes_sent = median(exact, "bytes"), median(quantized, "bytes")
+        rows.append({
+            "op": op, "codec": codec, "rate": rate, "mebibytes": mebibytes,
+            "bytes_formula": (mebibytes << 20) * (NODES - 1),
+            "bytes_exact": bytes_exact, "bytes": bytes_sent, "ratio": bytes_exact / bytes_sent,
+            "seconds_exact": median(exact, "seconds"), "seconds": median(quantized, "seconds"),
+            "sqnr_db": median(quantized, "sqnr_db"), "sqnr_db_exact": median(exact, "sqnr_db"),
+            "gain": median(quantized, "gain"),
+        })
+    return rows
+
+
+def main():
+    if os.getuid() != 0:
+        sys.exit("demo: the pretend cluster is made of network namespaces and needs root; run it with "
+                 "sudo ./dev demo")
+    started = time.monotonic()
+    weights = prepare()
+    cluster = f"demo{os.getpid()}"
+    print("== a pretend cluster: 2 nodes, 2 ranks each; one ZeRO-3 step on real weights and gradients")
+    rows = []
+    launch.cluster_up(cluster, NODES)
+    try:
+        for rate, _, mebibytes, rounds in PASSES:
+            samples = run_pass(cluster, weights, rate, mebibytes, rounds)
+            rows.append(summarize(samples, rate, mebibytes))
+    finally:
+        launch.cluster(cluster, "down")
+    gates = report.gates(rows[0], rows[1])
+    report.show(rows, gates)
+    context = {"nodes": NODES, "ranks": RANKS, "topology": TOPOLOGY, "type": "bfloat16",
+               "rate": PASSES[0][0], "rounds": PASSES[0][3], "cores": os.cpu_count(),
+               "seconds_total": round(time.monotonic() - started, 1),
+               "bytes_are": "sent by all nodes' interfaces, median of the rounds"}
+    with open(os.path.join(FOLDER, "demo.json"), "w") as file:
+        json.dump({**context, "collectives": rows[0], "collectives_100mbit": rows[1],
+                   "gates": [{"gate": text, "value": value, "passed": passed}
+                             for text, value, passed in gates]}, file, indent=1)
+    chart.draw(rows, os.path.join(FOLDER, "demo.png"))
+    print(f"== wrote {FOLDER}/demo.json and demo.png; {time.monotonic() - started:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""The demo's table and its gates. A gate that is not met is RED, and shown like all others."""
+
+
+def gates(fast, slow):
+    """[(what, measured, passed)] from the rows at 1 Gbit/s and at 100 Mbit/s."""
+    found = []
+
+    def gate(text, value, passed):
+        found.append((text, round(value, 4), bool(passed)))
+
+    for row in fast:
+        scatter = row["op"].startswith("reduce_scatter")
+        wanted, loudest, slack = (3.6, 22, 0.01) if scatter else (1.9, 46, 0.002)
+        off = row["bytes_exact"] / row["bytes_formula"] - 1
+        name = row["op"]
+        gate(f"{name}: exact bytes within 3 % of the formula", off, abs(off) <= 0.03)
+        gate(f"{name}: at least {wanted} times fewer bytes", row["ratio"], row["ratio"] >= wanted)
+        gate(f"{name}: SQNR at least {loudest} dB", row["sqnr_db"], row["sqnr_db"] >= loudest)
+        gate(f"{name}: gain within 1 +- {slack}", row["gain"], abs(row["gain"] - 1) <= slack)
+    for rows, share in ((fast, 0.6), (slow, 0.9)):
+        for row in rows:
+            measured = row["seconds_exact"] / row["seconds"] / row["ratio"]
+            gate(f"{row['op']}: time ratio at least {share:.0%} of the byte ratio at {row['rate']}",
+                 measured, measured >= share)
+    return found
+
+
+def show(passes, found):
+    for rows in passes:
+        print(f"\n== {rows[0]['rate']} between the nodes, {rows[0]['mebibytes']} MiB of bf16 a collective")
+        print(f"{'collective':26}{'codec':>6}{'MB exact':>10}{'formula':>9}{'MB':>8}{'fewer':>7}"
+              f"{'s exact':>9}{'s':>8}{'faster':>8}{'SQNR':>7}{'gain':>9}")
+        for row in rows:
+            print(f"{row['op']:26}{row['codec']:>6}{row['bytes_exact'] / 1e6:10.2f}"
+                  f"{row['bytes_formula'] / 1e6:9.2f}{row['bytes'] / 1e6:8.2f}{row['ratio']:6.2f}x"
+                  f"{row['seconds_exact']:9.3f}{row['seconds']:8.3f}"
+                  f"{row['seconds_exact'] / row['seconds']:7.2f}x{row['sqnr_db']:7.2f}"
+                  f"{row['gain']:9.5f}")
+        exact, fewer = (sum(row[field] for row in rows) for field in ("bytes_exact", "bytes"))
+        slow, fast = (sum(row[field] for row in rows) for field in ("seconds_exact", "seconds"))
+        print(f"{'one step':32}{exact / 1e6:10.2f}{'':9}{fewer / 1e6:8.2f}{exact / fewer:6.2f}x"
+              f"{slow:9.3f}{fast:8.3f}{slow / fast:7.2f}x")
+    print()
+    for text, value, passed in found:
+        print(f"{'PASS' if passed else 'RED '}  {text}: {value}")
+    red = sum(not passed for _, _, passed in found)
+    print(f"== gates: {len(found) - red} PASS, {red} RED")
