@@ -21,6 +21,11 @@
 namespace slimccl::transport {
 
 constexpr size_t kMiB = size_t{1} << 20;
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr size_t kBig = 8 * kMiB;
+#else
+constexpr size_t kBig = 64 * kMiB;
+#endif
 
 class Conformance : public testing::TestWithParam<std::tuple<Maker, bool>> {
  protected:
@@ -36,7 +41,7 @@ inline std::string conformance_name(const testing::TestParamInfo<std::tuple<Make
 TEST_P(Conformance, DeliversEverySize) {
   World world = this->world(2);
   for (const size_t bytes :
-       {size_t{0}, size_t{1}, size_t{15}, size_t{4097}, kMiB, 3 * kMiB + 7, 64 * kMiB}) {
+       {size_t{0}, size_t{1}, size_t{15}, size_t{4097}, kMiB, 3 * kMiB + 7, kBig}) {
     SCOPED_TRACE(bytes);
     world.deliver([&](Party& party) {
       party.recv(1 - party.rank(), 7, bytes);
@@ -184,12 +189,12 @@ TEST_P(Conformance, AbortFreesBuffersAndTellsThePeer) {
   for (int step = 0; step < 5; ++step) {
     for (Party* party : world.all()) party->step();
   }
-  aborter.transport().abort("the test says so");
+  world.while_others_go_on(aborter, [&] { aborter.transport().abort("the test says so"); });
   for (auto& message : aborter.messages)
     std::vector<std::byte>().swap(message.data);  // a sanitizer watches
   ASSERT_TRUE(run_until(
       world.all(), [&] { return aborter.settled() && peer.settled(); }, 10));
-  for (size_t i = 0; i < 2; ++i) EXPECT_EQ(aborter.messages[i].state, Progress::kFailed) << i;
+  EXPECT_EQ(aborter.messages[0].state, Progress::kFailed);  // the sends may have been done before
   EXPECT_EQ(peer.messages[0].state, Progress::kFailed);
   ASSERT_TRUE(peer.transport().failure().has_value());
   EXPECT_EQ(peer.transport().failure()->rank, 0);
@@ -203,7 +208,7 @@ TEST_P(Conformance, DestructionFailsThePeersReceives) {
   World world = this->world(2);
   world.at(0).recv(1, 1, 100);
   for (Party* party : world.all()) party->step();
-  world.at(1).destroy();
+  world.destroy(1);
   ASSERT_TRUE(run_until(
       {&world.at(0)}, [&] { return world.at(0).settled(); }, 10));
   EXPECT_EQ(world.at(0).messages[0].state, Progress::kFailed);
@@ -218,7 +223,7 @@ TEST_P(Conformance, WhatADestroyedSenderHadSentArrives) {
   for (int step = 0; step < 20; ++step) {
     for (Party* party : world.all()) party->step();
   }
-  world.at(0).destroy();
+  world.destroy(0);
   world.at(1).recv(0, 2, 70'000);
   world.at(1).recv(0, 1, 100);
   ASSERT_TRUE(run_until(
@@ -234,7 +239,7 @@ TEST_P(Conformance, DestructionWithUnreadEarlyMessages) {
   for (int step = 0; step < 50; ++step) {
     for (Party* party : world.all()) party->step();
   }
-  world.at(1).destroy();
+  world.destroy(1);
   ASSERT_TRUE(run_until(
       {&world.at(0)}, [&] { return world.at(0).settled(); }, 10));
 }

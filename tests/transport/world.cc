@@ -174,6 +174,25 @@ World::World(const Maker& maker, int ranks, bool threads)
   }
 }
 
+World::~World() {
+  std::vector<std::thread> workers;
+  for (const auto& party : parties_) workers.emplace_back([&party] { party->destroy(); });
+  for (std::thread& worker : workers) worker.join();
+}
+
+void World::while_others_go_on(Party& actor, const std::function<void()>& act) {
+  std::atomic<bool> done = false;
+  std::thread thread([&] {
+    act();
+    done = true;
+  });
+  std::vector<Party*> others = all();
+  std::erase(others, &actor);
+  EXPECT_TRUE(run_until(
+      others, [&] { return done.load(); }, 10));
+  thread.join();
+}
+
 std::vector<Party*> World::all() {
   std::vector<Party*> parties;
   for (const auto& party : parties_) parties.push_back(party.get());

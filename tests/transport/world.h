@@ -87,6 +87,12 @@ class Party {
 class World {
  public:
   World(const Maker& maker, int ranks, bool threads);
+  ~World();  // all leave at once, as in a job
+  // Calls `act`, which may block, while all other ranks go on.
+  void while_others_go_on(Party& actor, const std::function<void()>& act);
+  void destroy(int rank) {
+    while_others_go_on(at(rank), [&] { at(rank).destroy(); });
+  }
   [[nodiscard]] Party& at(int rank) { return *parties_[static_cast<size_t>(rank)]; }
   [[nodiscard]] std::vector<Party*> all();
   [[nodiscard]] int ranks() const { return static_cast<int>(parties_.size()); }

@@ -52,7 +52,9 @@ class Endpoint final : public UcxEndpoint {
             "; use one version of UCX on all nodes");
       const ConstBytes worker_address = peer.address.subspan(sizeof head);
       transport_->add_peer(
-          {peer.rank, head.channel, {worker_address.begin(), worker_address.end()}});
+          {peer.rank,
+           head.channel,
+           {reinterpret_cast<const char*>(worker_address.data()), worker_address.size()}});
     }
     return std::move(transport_);
   }

@@ -1,5 +1,7 @@
 #include "transport/ucx/ucx_transport.h"
 
+#include <unistd.h>
+
 #include <cstring>
 #include <mutex>
 #include <new>
@@ -12,9 +14,11 @@ namespace slimccl::transport::ucx {
 namespace {
 
 constexpr std::chrono::milliseconds kFarewell{1000};  // for what was sent to leave
-constexpr std::chrono::milliseconds kForced{
-    5000};                          // for requests of endpoints closed by force to end
-constexpr int kProgressCalls = 16;  // bounds the work of one progress()
+// For a live peer to take what UCX has begun to send it: breaking a connection while it is being
+// made can upset the peer's UCX 1.13 (an assertion on endpoint ids), so this is generous.
+constexpr std::chrono::milliseconds kAbort{3000};
+constexpr std::chrono::milliseconds kForced{5000};  // for requests of broken connections to end
+constexpr int kProgressCalls = 16;                  // bounds the work of one progress()
 
 ucp_request_param_t request_param(void* user_data) {
   ucp_request_param_t param{};
@@ -37,19 +41,14 @@ UcxTransport::~UcxTransport() {
   const std::lock_guard lock(worker_->mutex);
   if (!aborted_) {
     for (auto& [rank, peer] : peers_) {
-      if (peer.gone || !(peer.endpoint != nullptr || peer.greeted) || !connect(peer)) continue;
+      if (!peer.leaving.empty() || !(peer.connection || peer.greeted) || !connect(peer)) continue;
       send_control(peer, Kind::kLeft, 0, 0, {});
+      flush(peer);
+    }
+    if (!end_requests(kFarewell)) {
+      log::warn("rank ", rank_, " leaves although not all it sent to other nodes has been taken");
     }
   }
-  for (auto& [rank, peer] : peers_) close_endpoint(peer, 0);
-  if (!progress_until_idle(kFarewell)) {
-    if (!aborted_)
-      log::warn("rank ", rank_, " leaves although not all it sent to other nodes has been taken");
-    for (auto& [rank, peer] : peers_) close_endpoint(peer, UCP_EP_CLOSE_FLAG_FORCE);
-    if (!progress_until_idle(kForced))
-      log::warn("UCX still holds ", requests_, " requests of rank ", rank_);
-  }
-  for (ucs_status_ptr_t closing : closing_) ucp_request_free(closing);
   early_.drain([&](const Route&, Early& early) { release(early); });
   worker_->close_channel(channel_);
 }
@@ -57,8 +56,9 @@ UcxTransport::~UcxTransport() {
 void UcxTransport::add_peer(PeerLink link) {
   const std::lock_guard lock(worker_->mutex);
   const int rank = link.rank;
-  Peer& peer = peers_.try_emplace(rank, Peer{.link = std::move(link), .owner = this, .leaving = {}})
-                   .first->second;
+  Peer& peer =
+      peers_.try_emplace(rank, Peer{.link = std::move(link), .connection = {}, .leaving = {}})
+          .first->second;
   peer.greeted = greeted_before_connect_.contains(rank);
 }
 
@@ -74,31 +74,20 @@ UcxTransport::Peer& UcxTransport::peer_of(int rank) {
   return found->second;
 }
 
-void UcxTransport::on_error(void* argument, ucp_ep_h, ucs_status_t status) {
-  Peer& peer = *static_cast<Peer*>(argument);
-  peer.owner->news_ = peer.owner->departures_ = true;
+void UcxTransport::lost(int rank, ucs_status_t status) noexcept {
+  Peer& peer = peers_.at(rank);
+  news_ = departures_ = true;
   if (!peer.leaving.empty()) return;  // it said farewell before
-  peer.leaving =
-      concat("connection to rank ", peer.link.rank, " lost (", ucs_status_string(status), ")");
+  peer.leaving = concat("connection to rank ", rank, " lost (", ucs_status_string(status), ")");
 }
 
-// False if there is no way, and then the peer is gone.
+// False if there is no way.
 bool UcxTransport::connect(Peer& peer) noexcept {
-  if (peer.gone) return false;
-  if (peer.endpoint != nullptr) return true;
-  ucp_ep_params_t params{};
-  params.field_mask = UCP_EP_PARAM_FIELD_REMOTE_ADDRESS | UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE |
-                      UCP_EP_PARAM_FIELD_ERR_HANDLER;
-  params.address = reinterpret_cast<const ucp_address_t*>(peer.link.address.data());
-  params.err_mode = UCP_ERR_HANDLING_MODE_PEER;
-  params.err_handler.cb = &UcxTransport::on_error;
-  params.err_handler.arg = &peer;
-  const ucs_status_t status = ucp_ep_create(worker_->handle(), &params, &peer.endpoint);
-  if (status != UCS_OK) {
-    peer.endpoint = nullptr;
-    peer.leaving =
-        concat("cannot connect to rank ", peer.link.rank, ": ", ucs_status_string(status));
-    declare_gone(peer);
+  if (peer.connection) return !peer.connection->broken;
+  ucs_status_t status = UCS_OK;
+  peer.connection = worker_->connect(peer.link.address, {this, peer.link.rank}, status);
+  if (!peer.connection) {
+    lost(peer.link.rank, status);
     return false;
   }
   // Makes the connection real, so that a peer we only receive from is missed when it dies.
@@ -121,8 +110,8 @@ void UcxTransport::send_control(Peer& peer, Kind kind, uint64_t tag, uint64_t by
     param.flags = UCP_AM_SEND_FLAG_REPLY;
   }
   const ucs_status_ptr_t request =
-      ucp_am_send_nbx(peer.endpoint, kMessageId, &control->header, sizeof control->header,
-                      control->text.data(), control->text.size(), &param);
+      ucp_am_send_nbx(peer.connection->endpoint, kMessageId, &control->header,
+                      sizeof control->header, control->text.data(), control->text.size(), &param);
   if (!UCS_PTR_IS_PTR(request))
     return;  // sent at once, or failed: then the error handler is called
   ++requests_;
@@ -158,8 +147,8 @@ void UcxTransport::start_send(Peer& peer, Operation& send) noexcept {
     ucp_request_free(request);
   };
   const ucs_status_ptr_t request =
-      ucp_am_send_nbx(peer.endpoint, kMessageId, &send.header, sizeof send.header, send.from.data(),
-                      send.from.size(), &param);
+      ucp_am_send_nbx(peer.connection->endpoint, kMessageId, &send.header, sizeof send.header,
+                      send.from.data(), send.from.size(), &param);
   if (UCS_PTR_IS_PTR(request)) {
     send.in_ucx = true;
     ++requests_;
@@ -167,7 +156,7 @@ void UcxTransport::start_send(Peer& peer, Operation& send) noexcept {
     send.state = Progress::kDone;
     news_ = true;
   } else {
-    on_error(&peer, peer.endpoint, UCS_PTR_STATUS(request));
+    worker_->break_connection(*peer.connection, UCS_PTR_STATUS(request));
     fail(send, peer.leaving);
   }
 }
@@ -201,9 +190,10 @@ Ticket UcxTransport::recv(int rank, uint64_t tag, Bytes into) {
     operation.state = Progress::kFailed;
   } else if (auto early = early_.take({rank, tag})) {
     take_early(operation, std::move(*early));
-  } else if (!connect(peer)) {
+  } else if (peer.gone) {
     fail(operation, peer.leaving);
   } else {
+    (void)connect(peer);  // if it cannot be, what has already come may still be the message
     ensure(posted_.put({rank, tag}, &operation), "rank ", rank_, " receives tag ", tag,
            " from rank ", rank, " twice at once");
   }
@@ -319,32 +309,37 @@ void UcxTransport::declare_gone(Peer& peer) noexcept {
   peer.gone = true;
   news_ = true;
   posted_.take_all(peer.link.rank, [&](Operation* recv) { fail(*recv, peer.leaving); });
-  close_endpoint(peer, UCP_EP_CLOSE_FLAG_FORCE);
 }
 
-void UcxTransport::close_endpoint(Peer& peer, unsigned flags) noexcept {
-  if (peer.endpoint == nullptr) return;
-  ucp_request_param_t param{};
-  param.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS;
-  param.flags = flags;
-  const ucs_status_ptr_t request = ucp_ep_close_nbx(std::exchange(peer.endpoint, nullptr), &param);
-  if (UCS_PTR_IS_PTR(request)) closing_.push_back(request);
+void UcxTransport::flush(Peer& peer) noexcept {
+  if (peer.connection->broken) return;
+  ucp_request_param_t param = request_param(this);
+  param.op_attr_mask &= ~static_cast<uint32_t>(UCP_OP_ATTR_FIELD_MEMORY_TYPE);
+  param.cb.send = [](void* request, ucs_status_t, void* self) {
+    --static_cast<UcxTransport*>(self)->requests_;
+    ucp_request_free(request);
+  };
+  if (UCS_PTR_IS_PTR(ucp_ep_flush_nbx(peer.connection->endpoint, &param))) ++requests_;
 }
 
-bool UcxTransport::progress_until_idle(std::chrono::milliseconds limit) noexcept {
-  const auto end = std::chrono::steady_clock::now() + limit;
-  for (;;) {
-    while (ucp_worker_progress(worker_->handle()) != 0) {
+// True once UCX holds nothing of ours: what can be sent is, and where the peers do not take it in
+// time the connection is broken, which ends the rest. Callbacks refer to this object, so it must
+// not go before that.
+bool UcxTransport::end_requests(std::chrono::milliseconds limit) noexcept {
+  using Clock = std::chrono::steady_clock;
+  const auto drain = [&](Clock::time_point end) {
+    while (requests_ > 0 && Clock::now() < end) {
+      if (worker_->progress() == 0) usleep(50);
     }
-    std::erase_if(closing_, [](ucs_status_ptr_t request) {
-      if (ucp_request_check_status(request) == UCS_INPROGRESS) return false;
-      ucp_request_free(request);
-      return true;
-    });
-    if (closing_.empty() && requests_ == 0) return true;
-    if (std::chrono::steady_clock::now() > end) return false;
-    usleep(100);
+    return requests_ == 0;
+  };
+  if (drain(Clock::now() + limit)) return true;
+  for (auto& [rank, peer] : peers_) {
+    if (peer.connection) worker_->break_connection(*peer.connection, UCS_ERR_TIMED_OUT);
   }
+  if (!drain(Clock::now() + kForced))
+    log::warn("UCX does not let go of ", requests_, " requests of rank ", rank_);
+  return false;
 }
 
 Progress UcxTransport::poll(Ticket ticket) noexcept {
@@ -357,7 +352,7 @@ bool UcxTransport::progress() noexcept {
   unsigned moved = 0;
   int calls = 0;
   while (calls++ < kProgressCalls) {
-    const unsigned now = ucp_worker_progress(worker_->handle());
+    const unsigned now = worker_->progress();
     moved += now;
     if (now == 0) break;
   }
@@ -382,12 +377,9 @@ void UcxTransport::abort(const std::string& reason) noexcept {
   if (std::exchange(aborted_, true)) return;
   posted_.drain([](const Route&, Operation*) {});
   for (auto& [rank, peer] : peers_) {
-    if (peer.endpoint != nullptr && peer.leaving.empty())
-      send_control(peer, Kind::kAborted, 0, 0, reason);
-    close_endpoint(peer, UCP_EP_CLOSE_FLAG_FORCE);
+    if (peer.connection && peer.leaving.empty()) send_control(peer, Kind::kAborted, 0, 0, reason);
   }
-  if (!progress_until_idle(kForced))
-    log::warn("UCX still holds ", requests_, " requests of rank ", rank_);
+  (void)end_requests(kAbort);
   operations_.for_each_pending([](Operation& operation) { operation.state = Progress::kFailed; });
 }
 

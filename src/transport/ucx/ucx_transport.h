@@ -8,7 +8,6 @@
 #pragma once
 
 #include <chrono>
-#include <list>
 #include <map>
 #include <memory>
 #include <optional>
@@ -26,7 +25,7 @@ namespace slimccl::transport::ucx {
 struct PeerLink {
   int rank;
   uint32_t channel;
-  std::vector<std::byte> address;  // of its worker
+  std::string address;  // of its worker: bytes
 };
 
 class UcxTransport final : public Transport, private Channel {
@@ -71,14 +70,14 @@ class UcxTransport final : public Transport, private Channel {
   };
   struct Peer {
     PeerLink link;
-    UcxTransport* owner;
-    ucp_ep_h endpoint = nullptr;
-    bool greeted = false;  // it said hello: it wants to hear when we leave
-    std::string leaving;   // why nothing more will come
+    std::shared_ptr<Connection> connection;  // shared with other communicators
+    bool greeted = false;                    // it said hello: it wants to hear when we leave
+    std::string leaving;                     // why nothing more will come
     bool gone = false;
   };
 
   bool arrive(const Arrival& arrival) noexcept override;
+  void lost(int rank, ucs_status_t status) noexcept override;
   bool arrive_data(const Arrival& arrival) noexcept;
   [[nodiscard]] Peer& peer_of(int rank);
   bool connect(Peer& peer) noexcept;
@@ -92,9 +91,8 @@ class UcxTransport final : public Transport, private Channel {
   void fail(Operation& operation, const std::string& reason) noexcept;
   void fail_size(Operation& recv, uint64_t sent) noexcept;
   void declare_gone(Peer& peer) noexcept;
-  void close_endpoint(Peer& peer, unsigned flags) noexcept;
-  bool progress_until_idle(std::chrono::milliseconds limit) noexcept;
-  static void on_error(void* peer, ucp_ep_h endpoint, ucs_status_t status);
+  void flush(Peer& peer) noexcept;
+  bool end_requests(std::chrono::milliseconds limit) noexcept;
 
   const std::shared_ptr<Worker> worker_;
   const int rank_;
@@ -104,8 +102,7 @@ class UcxTransport final : public Transport, private Channel {
   TicketTable<Operation> operations_;
   RouteMap<Operation*> posted_;
   RouteMap<Early> early_;
-  std::list<ucs_status_ptr_t> closing_;  // endpoints
-  int requests_ = 0;                     // of ours that UCX has not ended
+  int requests_ = 0;  // of ours that UCX has not ended
   std::optional<PeerFailure> failure_;
   bool departures_ = false;  // a peer is leaving and not yet gone
   bool aborted_ = false;

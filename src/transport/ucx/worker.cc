@@ -3,10 +3,13 @@
 #include <dlfcn.h>
 #include <signal.h>
 #include <ucs/debug/debug.h>
+#include <unistd.h>
 
+#include <chrono>
 #include <cstring>
 #include <memory>
 #include <string_view>
+#include <utility>
 
 #include "base/config.h"
 #include "base/error.h"
@@ -23,6 +26,8 @@ namespace {
 // Before this version a peer's death during large zero-copy sends aborts the survivor (seen
 // with 1.13.1, not with 1.22.0; nothing between was tried): copy everything.
 constexpr unsigned kFirstSafeZeroCopyMinor = 22;
+constexpr std::chrono::seconds kClosing{1};  // at most, for endpoints to be flushed or closed
+constexpr std::chrono::milliseconds kQuiet{10};
 
 bool zero_copy_is_safe() {
   unsigned major = 0, minor = 0, release = 0;
@@ -106,6 +111,103 @@ Worker::Worker(const UcxOptions& options) {
 Worker::~Worker() {
   if (!channels_.empty())
     log::warn("a UCX worker is destroyed with ", channels_.size(), " communicators still open");
+  settle(true);
+  for (const auto& [address, connection] : connections_) close(*connection);
+  settle(false);
+  for (const ucs_status_ptr_t closing : closing_) ucp_request_free(closing);
+}
+
+// Progresses until what is being closed is, and nothing has come for a while. UCX 1.13 fails an
+// assertion if its worker is closed while it answers a peer that is just connecting.
+void Worker::settle(bool flush) noexcept {
+  using Clock = std::chrono::steady_clock;
+  if (flush) {
+    const ucp_request_param_t param{};
+    const ucs_status_ptr_t request = ucp_worker_flush_nbx(handle(), &param);
+    if (UCS_PTR_IS_PTR(request)) closing_.push_back(request);
+  }
+  const auto limit = Clock::now() + kClosing;
+  auto last_moved = Clock::now();
+  while (Clock::now() < limit && (!closing_.empty() || Clock::now() < last_moved + kQuiet)) {
+    if (progress() != 0) {
+      last_moved = Clock::now();
+    } else {
+      usleep(100);
+    }
+  }
+}
+
+void Worker::close_channel(uint32_t number) noexcept {
+  const auto found = channels_.find(number);
+  if (found == channels_.end()) return;
+  const auto is_its = [&](const Connection::User& user) { return user.channel == found->second; };
+  for (const auto& [address, connection] : connections_) std::erase_if(connection->users, is_its);
+  for (const auto& connection : broken_) std::erase_if(connection->users, is_its);
+  channels_.erase(found);
+}
+
+std::shared_ptr<Connection> Worker::connect(const std::string& address, Connection::User user,
+                                            ucs_status_t& status) {
+  std::shared_ptr<Connection>& known = connections_[address];
+  if (!known) {
+    auto made = std::make_shared<Connection>(Connection{.owner = this, .broken = {}, .users = {}});
+    ucp_ep_params_t params{};
+    params.field_mask = UCP_EP_PARAM_FIELD_REMOTE_ADDRESS | UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE |
+                        UCP_EP_PARAM_FIELD_ERR_HANDLER;
+    params.address = reinterpret_cast<const ucp_address_t*>(address.data());
+    params.err_mode = UCP_ERR_HANDLING_MODE_PEER;
+    params.err_handler.cb = &Worker::on_error;
+    params.err_handler.arg = made.get();
+    status = ucp_ep_create(handle(), &params, &made->endpoint);
+    if (status != UCS_OK) {
+      connections_.erase(address);
+      return nullptr;
+    }
+    known = std::move(made);
+  }
+  known->users.push_back(user);
+  return known;
+}
+
+void Worker::on_error(void* argument, ucp_ep_h, ucs_status_t status) {
+  Connection& connection = *static_cast<Connection*>(argument);
+  connection.owner->break_connection(connection, status);
+}
+
+void Worker::break_connection(Connection& connection, ucs_status_t status) noexcept {
+  if (connection.broken) return;
+  connection.broken = status;
+  for (auto at = connections_.begin(); at != connections_.end(); ++at) {
+    if (at->second.get() != &connection) continue;
+    broken_.push_back(
+        std::move(at->second));  // no longer found: a new communicator makes a new one
+    connections_.erase(at);
+    break;
+  }
+  for (const Connection::User& user : connection.users) user.channel->lost(user.rank, status);
+}
+
+// By force: an orderly close waits for the peer's progress, and what it would flush has been
+// flushed.
+void Worker::close(Connection& connection) noexcept {
+  if (connection.endpoint == nullptr) return;
+  ucp_request_param_t param{};
+  param.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS;
+  param.flags = UCP_EP_CLOSE_FLAG_FORCE;
+  const ucs_status_ptr_t request =
+      ucp_ep_close_nbx(std::exchange(connection.endpoint, nullptr), &param);
+  if (UCS_PTR_IS_PTR(request)) closing_.push_back(request);
+}
+
+unsigned Worker::progress() noexcept {
+  const unsigned moved = ucp_worker_progress(handle());
+  for (const auto& connection : std::exchange(broken_, {})) close(*connection);
+  std::erase_if(closing_, [](ucs_status_ptr_t request) {
+    if (ucp_request_check_status(request) == UCS_INPROGRESS) return false;
+    ucp_request_free(request);
+    return true;
+  });
+  return moved;
 }
 
 std::vector<std::byte> Worker::address() const {
