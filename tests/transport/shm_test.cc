@@ -13,7 +13,8 @@ INSTANTIATE_TEST_SUITE_P(Shm, Conformance,
                          testing::Combine(testing::Values(shm_maker()), testing::Bool()),
                          conformance_name);
 INSTANTIATE_TEST_SUITE_P(ShmSmallRing, Conformance,
-                         testing::Combine(testing::Values(shm_maker(16 << 10)), testing::Values(true)),
+                         testing::Combine(testing::Values(shm_maker(16 << 10)),
+                                          testing::Values(true)),
                          conformance_name);
 INSTANTIATE_TEST_SUITE_P(Shm, ForkedConformance, testing::Values(shm_maker()), forked_name);
 
