@@ -43,8 +43,7 @@ void expect_reduced(const Expectation& what, int owner, uint64_t first, Numbers&
     for (size_t i = 0; i < size; ++i) numbers.expected[i] += partial[i];
     const bool stays = owner >= 0 && what.node_of[static_cast<size_t>(owner)] == node;
     if (quantized && !stays) {
-      add_codec_bound(what.codec.find("q4s") != std::string::npos ? "q4s" : what.codec, partial,
-                      numbers.bound);
+      add_codec_bound(what.codec.substr(0, what.codec.find('+')), partial, numbers.bound);
     }
   }
   const bool inexact_scale =
@@ -66,7 +65,8 @@ void add_second_hop(const Expectation& what, Numbers& numbers) {
   for (size_t i = 0; i < most.size(); ++i) {
     most[i] = std::fabs(numbers.expected[i]) + numbers.bound[i];
   }
-  if (what.codec.find("q8") != std::string::npos) add_codec_bound("q8", most, numbers.bound);
+  // "q4s+q8": the second; "q4s": the same again.
+  add_codec_bound(what.codec.substr(what.codec.find('+') + 1), most, numbers.bound);
   widen(numbers.bound);
 }
 

@@ -6,6 +6,7 @@ from matplotlib import pyplot  # noqa: E402
 
 NAMES = {"all_gather_forward": "all-gather\nforward", "all_gather_backward": "all-gather\nbackward",
          "reduce_scatter_gradients": "reduce-scatter\ngradients"}
+RATES = {"1gbit": "1 Gbit/s", "100mbit": "100 Mbit/s"}
 GREY, BLUE = "#9aa5b1", "#1f6fb4"
 
 
@@ -19,9 +20,10 @@ def bars(axes, rows, exact, quantized, unit, digits, title):
         for place, height, row in zip(places, heights, rows):
             text = f"{height:.{digits}f}"
             if field == quantized:
-                text += f"\n({row[exact] / row[field]:.2f}x less)"
+                text += f"\n{row[exact] / row[field]:.2f}x less"
             axes.text(place + shift, height + 0.015 * highest, text, ha="center", va="bottom",
-                      fontsize=8)
+                      fontsize=7.5, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8,
+                                    "alpha": 0.85})
     axes.set_xticks(list(places), [NAMES[row["op"]] for row in rows], fontsize=9)
     axes.set_ylim(0, highest * 1.22)
     axes.set_title(title, fontsize=10)
@@ -36,7 +38,7 @@ def draw(passes, path):
          f"MB between the nodes ({first[0]['mebibytes']} MiB of bf16 each)")
     for axes, rows in zip(panels[1:], passes):
         bars(axes, rows, "seconds_exact", "seconds", 1, 2,
-             f"seconds at {rows[0]['rate']}/s ({rows[0]['mebibytes']} MiB each)")
+             f"seconds at {RATES.get(rows[0]['rate'], rows[0]['rate'])} ({rows[0]['mebibytes']} MiB each)")
     panels[0].legend(frameon=False, fontsize=9, loc="upper right", bbox_to_anchor=(1.0, 1.0), ncol=2)
     accuracy = ", ".join(f"{NAMES[row['op']]} {row['sqnr_db']:.1f} dB".replace("\n", " ")
                          for row in first)
