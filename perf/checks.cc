@@ -32,7 +32,8 @@ void add_codec_bound(std::string_view codec, std::span<const double> values,
   for (size_t super = 0; super < values.size(); super += kSuperblock) {
     const size_t super_end = std::min(super + kSuperblock, values.size());
     // q4s, subnormal scales: 2^-17 of the superblock's maximum.
-    const double least = codec == "q4s" ? 0x1p-17 * largest(values.subspan(super, super_end - super)) : 0;
+    const double least =
+        codec == "q4s" ? 0x1p-17 * largest(values.subspan(super, super_end - super)) : 0;
     for (size_t at = super; at < super_end; at += block) {
       const size_t size = std::min(block, super_end - at);
       const double peak = largest(values.subspan(at, size));
@@ -89,7 +90,8 @@ Accuracy Judge::result() const {
 std::string complaint(const Accuracy& accuracy, double tolerance) {
   std::ostringstream text;
   if (accuracy.wrong > 0) {
-    text << accuracy.wrong << " of " << accuracy.elems << " elements are wrong or beyond their bound"
+    text << accuracy.wrong << " of " << accuracy.elems
+         << " elements are wrong or beyond their bound"
          << " (worst error / bound " << accuracy.worst << ")";
   } else if (tolerance > 0 && accuracy.elems >= 65536 &&
              !(std::fabs(accuracy.gain - 1) <= tolerance)) {

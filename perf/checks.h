@@ -24,10 +24,10 @@ void widen(std::span<double> bound);
 
 struct Accuracy {
   uint64_t elems = 0;
-  uint64_t wrong = 0;      // elements beyond their bound, or not finite
-  double worst = 0;        // largest |error| / bound where the bound is not 0
+  uint64_t wrong = 0;  // elements beyond their bound, or not finite
+  double worst = 0;    // largest |error| / bound where the bound is not 0
   double sqnr_db = std::numeric_limits<double>::infinity();
-  double gain = 1;         // least squares: result = gain * expected
+  double gain = 1;  // least squares: result = gain * expected
 };
 
 // Collects any number of elements; also sums of other judges' collections, by plain addition.

@@ -73,8 +73,8 @@ void add_second_hop(const Expectation& what, Numbers& numbers) {
 void add_output_rounding(const Expectation& what, Numbers& numbers) {
   for (size_t i = 0; i < numbers.bound.size(); ++i) {
     if (numbers.bound[i] > 0) {
-      numbers.bound[i] += half_step(std::fabs(numbers.expected[i]) + numbers.bound[i],
-                                    what.test.type);
+      numbers.bound[i] +=
+          half_step(std::fabs(numbers.expected[i]) + numbers.bound[i], what.test.type);
     }
   }
 }

@@ -29,8 +29,8 @@ uint64_t parse_size(const std::string& text) {
     used = 0;
   }
   const std::string suffix = used == 0 ? "?" : text.substr(used);
-  const std::map<std::string, double> factors = {{"", 1},          {"K", 0x1p10}, {"M", 0x1p20},
-                                                 {"G", 0x1p30},    {"k", 0x1p10}, {"m", 0x1p20},
+  const std::map<std::string, double> factors = {{"", 1},       {"K", 0x1p10}, {"M", 0x1p20},
+                                                 {"G", 0x1p30}, {"k", 0x1p10}, {"m", 0x1p20},
                                                  {"g", 0x1p30}};
   const auto factor = factors.find(suffix);
   if (factor == factors.end() || !(value >= 0) || value * factor->second > 0x1p45) {

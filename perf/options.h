@@ -14,15 +14,15 @@ struct Options {
   Collective collective = Collective::kAllReduce;
   uint64_t min_bytes = 32u << 20;
   uint64_t max_bytes = 32u << 20;
-  double factor = 0;             // 0: by step
+  double factor = 0;  // 0: by step
   uint64_t step_bytes = 1u << 20;
   int iterations = 20;
   int warmup = 1;
   int checks = 1;
   std::vector<ncclDataType_t> types = {ncclFloat32};
   std::vector<Reduction> reductions = {Reduction::kSum};
-  std::vector<uint64_t> counts;  // instead of sizes: exactly these counts, odd ones too
-  int local = 0;                 // forked ranks; 0: ranks come from the environment
+  std::vector<uint64_t> counts;   // instead of sizes: exactly these counts, odd ones too
+  int local = 0;                  // forked ranks; 0: ranks come from the environment
   std::string network_interface;  // whose tx_bytes are counted
   std::string json;
   int timeout_s = 300;

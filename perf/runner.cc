@@ -137,8 +137,8 @@ Placement Runner::place(Row& row, const Inputs& inputs, bool in_place) {
   Buffers buffers;
   buffers.pristine.resize(std::max<size_t>(1, send_bytes));
   inputs.fill(buffers.pristine.data(), place_.rank, test.send_elems());
-  buffers.memory.resize(std::max<size_t>(
-      1, in_place ? std::max(send_bytes, recv_bytes) : recv_bytes));
+  buffers.memory.resize(
+      std::max<size_t>(1, in_place ? std::max(send_bytes, recv_bytes) : recv_bytes));
   buffers.send = buffers.pristine.data();
   buffers.recv = buffers.memory.data();
   if (in_place) {
@@ -218,7 +218,8 @@ double Runner::time(const Row& row, const Buffers& buffers, ncclRedOp_t op, bool
   for (int i = 0; i < options_.warmup + options_.iterations; ++i) {
     // Back to the first data, or repeated sums in place would grow without end.
     if (in_place) {
-      std::memcpy(buffers.send, buffers.pristine.data(), row.test.send_elems() * element_bytes(row.test.type));
+      std::memcpy(buffers.send, buffers.pristine.data(),
+                  row.test.send_elems() * element_bytes(row.test.type));
     }
     if (i == 0 || i == options_.warmup) channel_.barrier();
     const auto start = Clock::now();

@@ -25,7 +25,7 @@ struct Row {
   Case test;
   Placement out_of_place, in_place;
   bool compressed = false;
-  std::string codec;              // "q4s", "q8", "q4s+q8" or "exact"
+  std::string codec;               // "q4s", "q8", "q4s+q8" or "exact"
   double bytes_between_nodes = 0;  // one call, all ranks, as the library counts
   double exact_bytes = 0;          // the same call, exact
   double wire_bytes = 0;           // one call, all nodes, as the interfaces count; 0: not asked

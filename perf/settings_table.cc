@@ -31,6 +31,10 @@ int main() {
                 plain_default(setting.standard).c_str(), static_cast<int>(setting.help.size()),
                 setting.help.data());
   }
-  std::puts("\n`NCCL_HOSTID` is honoured where `SLIMCCL_NODE_ID` is not set. A value that cannot be used is an");
-  std::puts("error at the first call; a variable that starts with `SLIMCCL_` and is not here is warned of.");
+  std::puts(
+      "\n`NCCL_HOSTID` is honoured where `SLIMCCL_NODE_ID` is not set. A value that cannot be used "
+      "is an");
+  std::puts(
+      "error at the first call; a variable that starts with `SLIMCCL_` and is not here is warned "
+      "of.");
 }

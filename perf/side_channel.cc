@@ -55,7 +55,8 @@ void read_all(int socket, void* data, size_t bytes) {
   while (bytes > 0) {
     const ssize_t done = ::recv(socket, at, bytes, 0);
     if (done <= 0) {
-      fail(done == 0 ? std::string("a rank went away") : std::string("no answer: ") + strerror(errno));
+      fail(done == 0 ? std::string("a rank went away")
+                     : std::string("no answer: ") + strerror(errno));
     }
     at += done;
     bytes -= static_cast<size_t>(done);

@@ -41,10 +41,12 @@ nlohmann::json side(const Row& row, const Placement& placement) {
 
 void print_header(const Options& options, const std::vector<int>& node_of) {
   const std::set<int> nodes(node_of.begin(), node_of.end());
-  std::printf("# SlimCCL %s, %s: %zu ranks on %zu nodes, %d iterations after %d to warm up, %d checked\n",
-              slimcclVersion(), name(options.collective), node_of.size(), nodes.size(),
-              options.iterations, options.warmup, options.checks);
-  std::printf("#%12s %13s %9s %7s %5s  %32s  %32s\n", "", "", "", "", "", "out-of-place", "in-place");
+  std::printf(
+      "# SlimCCL %s, %s: %zu ranks on %zu nodes, %d iterations after %d to warm up, %d checked\n",
+      slimcclVersion(), name(options.collective), node_of.size(), nodes.size(), options.iterations,
+      options.warmup, options.checks);
+  std::printf("#%12s %13s %9s %7s %5s  %32s  %32s\n", "", "", "", "", "", "out-of-place",
+              "in-place");
   std::printf("#%12s %13s %9s %7s %5s  %9s %7s %7s %6s  %9s %7s %7s %6s  %7s %12s %6s %7s %6s\n",
               "size", "count", "type", "redop", "root", "time", "algbw", "busbw", "#wrong", "time",
               "algbw", "busbw", "#wrong", "codec", "internode", "ratio", "SQNR", "error");

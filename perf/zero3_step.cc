@@ -158,10 +158,11 @@ class Step {
     for (const Judge& judge : channel_.gather(mine)) all.add(judge);
     if (place_.rank != 0) return;
     const Accuracy accuracy = all.result();
-    std::printf("{\"op\": \"%s\", \"seconds\": %.6f, \"bytes\": %.0f, \"compressed\": %s, "
-                "\"sqnr_db\": %.3f, \"gain\": %.6f}\n",
-                name, sample.seconds, sample.bytes, sample.compressed > 0 ? "true" : "false",
-                std::min(accuracy.sqnr_db, 999.0), accuracy.gain);
+    std::printf(
+        "{\"op\": \"%s\", \"seconds\": %.6f, \"bytes\": %.0f, \"compressed\": %s, "
+        "\"sqnr_db\": %.3f, \"gain\": %.6f}\n",
+        name, sample.seconds, sample.bytes, sample.compressed > 0 ? "true" : "false",
+        std::min(accuracy.sqnr_db, 999.0), accuracy.gain);
     std::fflush(stdout);
   }
 

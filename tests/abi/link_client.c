@@ -4,14 +4,13 @@
 #include <stdio.h>
 #include <string.h>
 
-#define TRY(call)                                                                         \
-  do {                                                                                    \
-    ncclResult_t result = (call);                                                         \
-    if (result != ncclSuccess) {                                                          \
-      fprintf(stderr, "%s: %s: %s\n", #call, ncclGetErrorString(result),                  \
-              ncclGetLastError(NULL));                                                    \
-      return 1;                                                                           \
-    }                                                                                     \
+#define TRY(call)                                                                                 \
+  do {                                                                                            \
+    ncclResult_t result = (call);                                                                 \
+    if (result != ncclSuccess) {                                                                  \
+      fprintf(stderr, "%s: %s: %s\n", #call, ncclGetErrorString(result), ncclGetLastError(NULL)); \
+      return 1;                                                                                   \
+    }                                                                                             \
   } while (0)
 
 int main(void) {
