@@ -116,6 +116,15 @@ const Config& config() {
   return value;
 }
 
+std::vector<std::string> environment_names() {
+  std::vector<std::string> names;
+  for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
+    const std::string_view text = *entry;
+    names.emplace_back(text.substr(0, text.find('=')));
+  }
+  return names;
+}
+
 const char* environment_variable(const char* name) noexcept { return std::getenv(name); }
 
 }  // namespace slimccl

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string_view>
+#include <utility>
 
 #include "base/error.h"
 
@@ -47,17 +48,22 @@ std::string_view overridden_row(Collective op, std::string_view overrides) {
   return row;
 }
 
-// Why no lossy row may carry the call; empty if one may.
-std::string reason_for_exact(const Shape& shape, const Topology& topology, const Policy& policy) {
-  if (policy.profile == "exact") return "the profile is exact";
-  if (topology.nodes() == 1) return "all ranks are on one node";
-  if (!quant::is_float(shape.type))
-    return concat(quant::type_name(shape.type), " is never compressed");
-  const uint64_t elems = slice_stride(shape, topology.ranks());
-  if (elems < policy.floor_elems) {
-    return concat(elems, " elements per rank are under the floor of ", policy.floor_elems);
+// Fills in why no lossy row may carry the call; false if one may.
+bool stays_exact(const Shape& shape, const Topology& topology, const Policy& policy, Choice& why) {
+  const auto because = [&](std::string_view kind, std::string reason) {
+    why.kind = kind;
+    why.reason = std::move(reason);
+    return true;
+  };
+  if (policy.profile == "exact") return because("profile exact", "the profile is exact");
+  if (topology.nodes() == 1) return because("one node", "all ranks are on one node");
+  if (!quant::is_float(shape.type)) {
+    return because("type", concat(quant::type_name(shape.type), " is never compressed"));
   }
-  return "";
+  const uint64_t elems = slice_stride(shape, topology.ranks());
+  if (elems >= policy.floor_elems) return false;
+  return because("under the floor",
+                 concat(elems, " elements per rank are under the floor of ", policy.floor_elems));
 }
 
 // Elements that one rank encodes and decodes: partials for as many slices as there are other nodes,
@@ -92,26 +98,30 @@ void check_overrides(const std::string& overrides) {
 }
 
 Choice select(const Shape& shape, const Topology& topology, const Policy& policy) {
-  const auto estimate = [&](const Row& row, const Codecs& codecs) {
+  const Row& exact_row = find_row(shape.op, "exact");
+  Choice best{&exact_row, {}, "", ""};
+  if (stays_exact(shape, topology, policy, best)) return best;
+  const Codecs codecs = codecs_of_profile(shape.op);
+  const std::string_view forced = overridden_row(shape.op, policy.overrides);
+  if (!forced.empty()) {
+    const Row& row = find_row(shape.op, forced);
+    const std::string_view kind = row.lossy ? "compressed" : "SLIMCCL_ALGO";
+    return {&row, row.lossy ? codecs : Codecs{}, kind, concat("SLIMCCL_ALGO asks for ", forced)};
+  }
+  const auto estimate = [&](const Row& row) {
     return estimated_seconds(row, shape, topology, codecs, policy.net_bytes_per_s);
   };
-  const Row& exact_row = find_row(shape.op, "exact");
-  Choice best{&exact_row, {}, reason_for_exact(shape, topology, policy), estimate(exact_row, {})};
-  if (!best.reason.empty()) return best;
-  const Codecs codecs = codecs_of_profile(shape.op);
-  const double exact_seconds = best.seconds;
-  const std::string_view forced = overridden_row(shape.op, policy.overrides);
-  best.reason = concat("exact is estimated fastest, ", exact_seconds * 1e3, " ms");
+  const double exact_seconds = estimate(exact_row);
+  double best_seconds = exact_seconds;
+  best.kind = "exact is faster";
   for (const Row& row : catalog()) {
-    if (row.op != shape.op || !row.fits(shape, topology)) continue;
-    const double seconds = estimate(row, codecs);
-    if (forced.empty() ? row.lossy && seconds < best.seconds : row.name == forced) {
-      best = {&row, row.lossy ? codecs : Codecs{}, "", seconds};
-      best.reason = forced.empty() ? concat("estimated ", seconds * 1e3, " ms against ",
-                                            exact_seconds * 1e3, " ms exact")
-                                   : concat("SLIMCCL_ALGO asks for ", forced);
+    if (row.op != shape.op || !row.lossy || !row.fits(shape, topology)) continue;
+    if (const double seconds = estimate(row); seconds < best_seconds) {
+      best = {&row, codecs, "compressed", ""};
+      best_seconds = seconds;
     }
   }
+  best.reason = concat("estimated ", best_seconds * 1e3, " ms, exact ", exact_seconds * 1e3, " ms");
   return best;
 }
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "collectives/catalog.h"
 
@@ -20,8 +21,10 @@ struct Policy {
 struct Choice {
   const Row* row;
   Codecs codecs;
-  std::string reason;  // one line, for people
-  double seconds = 0;  // by the cost model
+  // Why, in two forms: a kind to count calls by (one of a few constant texts), and one line with
+  // the numbers, for people.
+  std::string_view kind;
+  std::string reason;
 };
 
 [[nodiscard]] Choice select(const Shape& shape, const Topology& topology, const Policy& policy);

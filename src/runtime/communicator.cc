@@ -67,11 +67,27 @@ void Communicator::adopt(std::unique_ptr<Router> router) {
       ExecutorLimits{agreement_.segment_elems, agreement_.window, kArenaBytes});
 }
 
-Operation Communicator::decide(const Call& call) const {
+collectives::Choice Communicator::choice_for(const Shape& shape) {
+  constexpr size_t kKept = 64;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found =
+        std::ranges::find(decided_, shape, [](const auto& entry) { return entry.first; });
+    if (found != decided_.end()) return found->second;
+  }
+  collectives::Choice choice = select(shape, agreement_.topology, agreement_.policy);
+  if (config().explain) log::notice("SLIMCCL_EXPLAIN on rank ", rank_, ": ", explain(shape));
+  const std::lock_guard lock(mutex_);
+  if (decided_.size() == kKept) decided_.erase(decided_.begin());
+  decided_.emplace_back(shape, choice);
+  return choice;
+}
+
+Operation Communicator::decide(const Call& call) {
   const Layout layout = layout_of(call, ranks(), rank_);
   const Shape shape = shape_of(call);
   return {shape,
-          select(shape, agreement_.topology, agreement_.policy),
+          choice_for(shape),
           static_cast<const std::byte*>(call.input),
           static_cast<std::byte*>(call.output),
           layout.alias,
@@ -117,6 +133,7 @@ void Communicator::count_finished(const Operation& operation) {
   const std::lock_guard lock(mutex_);
   const auto& sent = executor_->sent();
   ++stats_.calls;
+  ++stats_.calls_by_kind[operation.choice.kind];
   stats_.compressed_calls += operation.choice.row->lossy ? 1 : 0;
   stats_.bytes_between_nodes += sent.between_nodes - sent_before_.between_nodes;
   stats_.bytes_in_node += sent.in_node - sent_before_.in_node;
@@ -276,7 +293,7 @@ void Communicator::report_start() const {
   if (!agreement_.warning.empty() && rank_ == 0) log::warn(agreement_.warning);
   if (rank_ != 0) return;
   const auto& policy = agreement_.policy;
-  log::notice(ranks(), " ranks on ", agreement_.topology.nodes(), " nodes (",
+  log::notice(ranks(), " ranks on ", agreement_.topology.nodes(), " node(s) (",
               to_text(agreement_.topology), "), profile ", policy.profile,
               policy.profile == "exact"
                   ? ": nothing is compressed (SLIMCCL_PROFILE=zeropp compresses between nodes)"
@@ -289,10 +306,15 @@ void Communicator::report_savings() const {
   if (rank_ != 0 || async_error_ != ncclSuccess) return;
   const auto ratio = static_cast<double>(total.exact_bytes_between_nodes) /
                      static_cast<double>(std::max<uint64_t>(1, total.bytes_between_nodes));
-  log::notice("rank 0: ", total.calls, " calls, ", total.compressed_calls, " compressed; ",
-              total.bytes_between_nodes, " bytes sent to other nodes where exact sends ",
+  std::string exact;
+  for (const auto& [kind, calls] : total.calls_by_kind) {
+    if (kind != "compressed") exact += concat(exact.empty() ? "" : ", ", calls, " (", kind, ")");
+  }
+  log::notice("rank 0: ", total.calls, " calls, ", total.compressed_calls, " compressed",
+              exact.empty() ? "" : ", exact: ", exact, "; ", total.bytes_between_nodes,
+              " bytes sent to other nodes, exact calls would have sent ",
               total.exact_bytes_between_nodes,
-              total.bytes_between_nodes > 0 ? concat(" (", ratio, " times as many)") : "");
+              total.bytes_between_nodes > 0 ? concat(": ", ratio, " times as many") : "");
 }
 
 }  // namespace slimccl::runtime

@@ -16,6 +16,9 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include "base/config.h"
 #include "runtime/agreement.h"
@@ -29,6 +32,7 @@ namespace slimccl::runtime {
 struct Stats {
   uint64_t calls = 0, compressed_calls = 0;
   uint64_t bytes_between_nodes = 0, bytes_in_node = 0, exact_bytes_between_nodes = 0;
+  std::map<std::string_view, uint64_t> calls_by_kind;  // Choice::kind
 };
 
 // One call as the API hands it over: checked, but not yet decided.
@@ -85,7 +89,8 @@ class Communicator final : public Participant, public std::enable_shared_from_th
   friend class Setup;  // connect.cc: builds one step by step
 
   void adopt(std::unique_ptr<Router> router);  // makes the executor over it
-  [[nodiscard]] Operation decide(const Call& call) const;
+  [[nodiscard]] Operation decide(const Call& call);
+  [[nodiscard]] collectives::Choice choice_for(const collectives::Shape& shape);
   bool start_next();
   void count_finished(const Operation& operation);
   void finish_current(ncclResult_t code, const std::string& message);
@@ -119,6 +124,8 @@ class Communicator final : public Participant, public std::enable_shared_from_th
   bool closed_ = false;
   std::string async_text_;
   Stats stats_;
+  // What was decided for calls of one shape holds for all of them: selection is pure.
+  std::vector<std::pair<collectives::Shape, collectives::Choice>> decided_;
   std::atomic<ncclResult_t> async_error_{ncclSuccess};
 };
 

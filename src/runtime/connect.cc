@@ -33,6 +33,14 @@ std::shared_ptr<LoopbackHub> hub_of(const ncclUniqueId& id, int ranks) {
   return hub;
 }
 
+// A misspelt setting would be a silent no-op: said once per process.
+void warn_of_unknown_settings() {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    for (const std::string& line : unknown_settings(environment_names())) log::warn(line);
+  });
+}
+
 Record own_record(const Config& settings) {
   Record record;
   record.version = SLIMCCL_VERSION;
@@ -105,6 +113,7 @@ class Setup {
         timeout_s_(settings_.setup_timeout_s) {}
 
   std::shared_ptr<Communicator> run() {
+    warn_of_unknown_settings();
     collectives::check_overrides(settings_.algo);
     auto bootstrap = Bootstrap::join(id_, ranks_, rank_, timeout_s_);
     meet(std::move(bootstrap));

@@ -98,7 +98,7 @@ void run_case(const Case& c) {
     if (!inputs.back().empty())
       std::memcpy(m.memory.data() + m.input_at, inputs.back().data(), inputs.back().size());
     cluster.executors[static_cast<size_t>(rank)]->start({shape,
-                                                         {c.row, codecs, "", 0},
+                                                         {c.row, codecs, "", ""},
                                                          m.memory.data() + m.input_at,
                                                          m.memory.data() + m.output_at,
                                                          testing::alias_of(shape, rank, c.in_place),
@@ -152,7 +152,7 @@ TEST(WaitingFor, NamesThePeerAndTheBytes) {
   const Shape shape{.op = Collective::kAllGather, .type = ncclFloat32, .count = 16};
   std::vector<float> input(16), output(32);
   cluster.executors[0]->start({shape,
-                               {&collectives::find_row(shape.op, "exact"), {}, "", 0},
+                               {&collectives::find_row(shape.op, "exact"), {}, "", ""},
                                reinterpret_cast<std::byte*>(input.data()),
                                reinterpret_cast<std::byte*>(output.data()),
                                collectives::Alias::none(),
@@ -171,7 +171,7 @@ TEST(Failure, NamesThePeerThatLeft) {
   const Shape shape{.op = Collective::kAllGather, .type = ncclFloat32, .count = 16};
   std::vector<float> input(16), output(32);
   cluster.executors[0]->start({shape,
-                               {&collectives::find_row(shape.op, "exact"), {}, "", 0},
+                               {&collectives::find_row(shape.op, "exact"), {}, "", ""},
                                reinterpret_cast<std::byte*>(input.data()),
                                reinterpret_cast<std::byte*>(output.data()),
                                collectives::Alias::none(),
