@@ -46,8 +46,9 @@ INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.M)
 
 
 def tracked():
-    output = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-                            cwd=ROOT, check=True, text=True, stdout=subprocess.PIPE).stdout
+    # A clone that belongs to another user is still ours to read.
+    output = subprocess.run(["git", "-c", "safe.directory=*", "ls-files", "--cached", "--others",
+                             "--exclude-standard"], cwd=ROOT, check=True, text=True, stdout=subprocess.PIPE).stdout
     return [path for path in output.splitlines() if os.path.isfile(os.path.join(ROOT, path))]
 
 

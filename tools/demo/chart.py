@@ -24,7 +24,7 @@ def bars(axes, rows, exact, quantized, unit, digits, title):
             axes.text(place + shift, height + 0.015 * highest, text, ha="center", va="bottom",
                       fontsize=7.5, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8,
                                     "alpha": 0.85})
-    axes.set_xticks(list(places), [NAMES[row["op"]] for row in rows], fontsize=9)
+    axes.set_xticks(list(places), [NAMES[row["name"]] for row in rows], fontsize=9)
     axes.set_ylim(0, highest * 1.22)
     axes.set_title(title, fontsize=10)
     for side in ("top", "right"):
@@ -40,7 +40,7 @@ def draw(passes, path):
         bars(axes, rows, "seconds_exact", "seconds", 1, 2,
              f"seconds at {RATES.get(rows[0]['rate'], rows[0]['rate'])} ({rows[0]['mebibytes']} MiB each)")
     panels[0].legend(frameon=False, fontsize=9, loc="upper right", bbox_to_anchor=(1.0, 1.0), ncol=2)
-    accuracy = ", ".join(f"{NAMES[row['op']]} {row['sqnr_db']:.1f} dB".replace("\n", " ")
+    accuracy = ", ".join(f"{NAMES[row['name']]} {row['sqnr_db']:.1f} dB".replace("\n", " ")
                          for row in first)
     figure.suptitle("One ZeRO-3 step on 2 nodes x 2 ranks, real weights and gradients", fontsize=12)
     figure.text(0.5, 0.01, f"Bytes from the interface counters, medians. SQNR: {accuracy}",

@@ -4,7 +4,7 @@
 Forward all-gather and backward all-gather of real weights, reduce-scatter (average) of real
 gradients, both of a small trained GPT, repeated to a useful size, in bf16. Exact and quantized runs
 take turns; medians are shown. Bytes are what the nodes' network interfaces sent. Writes
-build/demo/demo.json and build/demo/demo.png, which the interpretation needs nothing else for.
+build/demo/demo.json and build/demo/demo.png.
 """
 import json
 import os
@@ -85,7 +85,7 @@ def summarize(samples, rate, mebibytes):
         exact, quantized = samples["exact"][op], samples["quantized"][op]
         bytes_exact, bytes_sent = median(exact, "bytes"), median(quantized, "bytes")
         rows.append({
-            "op": op, "codec": codec, "rate": rate, "mebibytes": mebibytes,
+            "op": op.rsplit("_", 1)[0], "name": op, "codec": codec, "rate": rate, "mebibytes": mebibytes,
             "bytes_formula": (mebibytes << 20) * (NODES - 1),
             "bytes_exact": bytes_exact, "bytes": bytes_sent, "ratio": bytes_exact / bytes_sent,
             "seconds_exact": median(exact, "seconds"), "seconds": median(quantized, "seconds"),

@@ -12,7 +12,7 @@ def gates(fast, slow):
         scatter = row["op"].startswith("reduce_scatter")
         wanted, loudest, slack = (3.6, 22, 0.01) if scatter else (1.9, 46, 0.002)
         off = row["bytes_exact"] / row["bytes_formula"] - 1
-        name = row["op"]
+        name = row["name"]
         gate(f"{name}: exact bytes within 3 % of the formula", off, abs(off) <= 0.03)
         gate(f"{name}: at least {wanted} times fewer bytes", row["ratio"], row["ratio"] >= wanted)
         gate(f"{name}: SQNR at least {loudest} dB", row["sqnr_db"], row["sqnr_db"] >= loudest)
@@ -20,7 +20,7 @@ def gates(fast, slow):
     for rows, share in ((fast, 0.6), (slow, 0.9)):
         for row in rows:
             measured = row["seconds_exact"] / row["seconds"] / row["ratio"]
-            gate(f"{row['op']}: time ratio at least {share:.0%} of the byte ratio at {row['rate']}",
+            gate(f"{row['name']}: time ratio at least {share:.0%} of the byte ratio at {row['rate']}",
                  measured, measured >= share)
     return found
 
@@ -31,7 +31,7 @@ def show(passes, found):
         print(f"{'collective':26}{'codec':>6}{'MB exact':>10}{'formula':>9}{'MB':>8}{'fewer':>7}"
               f"{'s exact':>9}{'s':>8}{'faster':>8}{'SQNR':>7}{'gain':>9}")
         for row in rows:
-            print(f"{row['op']:26}{row['codec']:>6}{row['bytes_exact'] / 1e6:10.2f}"
+            print(f"{row['name']:26}{row['codec']:>6}{row['bytes_exact'] / 1e6:10.2f}"
                   f"{row['bytes_formula'] / 1e6:9.2f}{row['bytes'] / 1e6:8.2f}{row['ratio']:6.2f}x"
                   f"{row['seconds_exact']:9.3f}{row['seconds']:8.3f}"
                   f"{row['seconds_exact'] / row['seconds']:7.2f}x{row['sqnr_db']:7.2f}"

@@ -55,6 +55,6 @@ build() {
     }
     rm -f "/tmp/slimccl-setup.$$"
   fi
-  say "building in $folder"
+  say "building in $folder (the first time takes some minutes)"
   nice ninja -C "$folder" --quiet || die "the build in $folder failed; the first error above is the one"
 }
