@@ -222,7 +222,7 @@ class Setup {
   void use_cores() {
     const auto& topology = communicator_->agreement_.topology;
     const auto local_ranks = static_cast<int>(topology.members(topology.node_of(rank_)).size());
-    const topology::Machine machine = topology::Machine::discover();
+    static const topology::Machine machine = topology::Machine::discover();  // takes milliseconds
     machine.bind_thread_near(topology.local_of(rank_), local_ranks);
     constexpr int kSpins =
         2000;  // research: with a core to itself, spinning a while saves 30 us a message

@@ -148,14 +148,4 @@ void Machine::bind_thread_near(int local_rank, int local_ranks) const noexcept {
   }
 }
 
-void Machine::bind_memory_near(Bytes buffer, int local_rank, int local_ranks) const noexcept {
-  const int index = numa_node_for(local_rank, local_ranks);
-  if (index < 0 || buffer.empty()) return;
-  const hwloc_obj_t node = nodes_[static_cast<size_t>(index)];
-  if (hwloc_set_area_membind(topology_.get(), buffer.data(), buffer.size(), node->nodeset,
-                             HWLOC_MEMBIND_BIND, HWLOC_MEMBIND_BYNODESET) != 0) {
-    say_refused("a buffer");
-  }
-}
-
 }  // namespace slimccl::topology

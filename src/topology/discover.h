@@ -8,7 +8,6 @@
 #include <string_view>
 #include <vector>
 
-#include "base/bytes.h"
 #include "base/config.h"
 #include "base/handle.h"
 
@@ -52,11 +51,9 @@ class Machine {
   // all already.
   [[nodiscard]] int numa_node_for(int local_rank, int local_ranks) const noexcept;
 
-  // Binds the calling thread to its rank's NUMA node, where numa_node_for() names one.
+  // Binds the calling thread to its rank's NUMA node, where numa_node_for() names one. Memory that
+  // the thread touches first then lies there too.
   void bind_thread_near(int local_rank, int local_ranks) const noexcept;
-  // Asks for a buffer's pages (whole pages are meant) on that node, before they are touched. A
-  // wish: if it is refused, that is logged at debug and forgotten.
-  void bind_memory_near(Bytes buffer, int local_rank, int local_ranks) const noexcept;
 
  private:
   Machine();
