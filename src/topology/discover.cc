@@ -9,6 +9,7 @@
 #include <cstring>
 #include <fstream>
 
+#include "base/bytes.h"
 #include "base/error.h"
 #include "base/log.h"
 
