@@ -32,6 +32,7 @@ std::vector<int> find_nodes(SideChannel& channel) {
   const std::string text = node_text();
   const auto labels = channel.gather(hash_bytes(text.data(), text.size()));
   std::vector<int> nodes;
+  nodes.reserve(labels.size());
   for (const uint64_t label : labels) {
     nodes.push_back(static_cast<int>(std::ranges::find(labels, label) - labels.begin()));
   }
@@ -55,8 +56,8 @@ std::string codecs_in(const std::string& text, Collective collective) {
     const size_t begin = at + std::strlen(key);
     return text.substr(begin, text.find_first_of(", \n", begin) - begin);
   };
-  const std::string reduce = word_after("partial sums ");
-  const std::string gather = word_after("gathered ");
+  std::string reduce = word_after("partial sums ");
+  std::string gather = word_after("gathered ");
   if (collective == Collective::kReduceScatter) return reduce;
   if (collective == Collective::kAllGather) return gather;
   return reduce == gather ? reduce : reduce + "+" + gather;
@@ -102,7 +103,8 @@ void Runner::settle_codec(Row& row) {
 }
 
 Row Runner::run(const Case& test) {
-  Row row{.test = test};
+  Row row{};
+  row.test = test;
   // A first call tells whether this kind is compressed, and so which inputs can be checked how.
   const size_t width = element_bytes(test.type);
   std::vector<char> send(std::max<size_t>(1, test.send_elems() * width));

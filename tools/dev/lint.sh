@@ -25,8 +25,7 @@ done
 say "clang-tidy: ${#built[@]} files (of ${#units[@]}; './dev lint all' takes every one)"
 if [ ${#built[@]} -gt 0 ]; then
   printf '%s\n' "${built[@]}" |
-    xargs -P "$(nproc)" -n 1 nice clang-tidy -p "$folder" --quiet --warnings-as-errors='*' 2>/dev/null ||
-    failed=1
+    xargs -P "$(nproc)" -n 1 tools/dev/tidy.sh "$folder" || failed=1
 fi
 say "shape"
 "$PYTHON" tools/check_shape.py || failed=1
