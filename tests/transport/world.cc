@@ -33,9 +33,10 @@ void fill(std::vector<std::byte>& data, int sender, int receiver, uint64_t tag) 
 
 struct Gather::Slot {
   std::atomic<uint32_t> round;
-  std::atomic<int> met;  // the first slot's
+  std::atomic<int> met;       // the first slot's
+  std::atomic<double> noted;  // the first slot's
   uint32_t size;
-  std::byte data[8180];
+  std::byte data[8168];
 };
 
 Gather::Gather(int ranks) : ranks_(ranks), rounds_(static_cast<size_t>(ranks)) {
@@ -69,6 +70,9 @@ std::vector<std::vector<std::byte>> Gather::all_gather(int rank, ConstBytes mine
   }
   return all;
 }
+
+void Gather::note_time() { slots_->noted = now_s(); }
+double Gather::noted_time() const { return slots_->noted; }
 
 void Gather::meet(int count) {
   ++slots_->met;
@@ -238,10 +242,11 @@ namespace {
 [[noreturn]] void be_child(const MakeRank& make, Gather& gather, int rank, int ranks,
                            const std::function<void(Party&, Gather&)>& body) {
   int status = 0;
+  const bool failed_before = testing::Test::HasFailure();  // the parent's, inherited
   try {
     Party party(rank, make(gather, rank, ranks));
     body(party, gather);
-    status = testing::Test::HasFailure() ? 1 : 0;
+    status = testing::Test::HasFailure() && !failed_before ? 1 : 0;
   } catch (const std::exception& error) {
     fprintf(stderr, "rank %d: %s\n", rank, error.what());
     status = 2;

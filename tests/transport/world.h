@@ -27,6 +27,10 @@ class Gather {
   void barrier(int rank) { all_gather(rank, {}); }
   // Once: waits until `count` ranks have come here (the others may be dead).
   void meet(int count);
+  // When something happened (by now_s(), which all processes share), for the others to read; 0
+  // before.
+  void note_time();
+  [[nodiscard]] double noted_time() const;
 
  private:
   struct Slot;
