@@ -42,7 +42,7 @@ need_packages() {
   Look at its message above; is there a network, and is this Debian 12?"
 }
 
-# build FOLDER [MESON OPTIONS...]: configures once, then brings everything up to date.
+# build FOLDER [MESON OPTIONS...]: configures once, then brings BUILD_TARGETS, or all, up to date.
 build() {
   local folder=$1
   shift
@@ -56,5 +56,5 @@ build() {
     rm -f "/tmp/slimccl-setup.$$"
   fi
   say "building in $folder (the first time takes some minutes)"
-  nice ninja -C "$folder" --quiet || die "the build in $folder failed; the first error above is the one"
+  nice ninja -C "$folder" --quiet ${BUILD_TARGETS:-} || die "the build in $folder failed; the first error above is the one"
 }

@@ -53,10 +53,12 @@ def say(text):
     print(f"== {text}", flush=True)
 
 
-def build(folder, *options):
-    """tools/dev/common.sh has the one way to build."""
+def build(folder, options=(), targets=()):
+    """tools/dev/common.sh has the one way to build. Without targets: everything."""
     command = f". tools/dev/common.sh && build {shlex.quote(folder)} " + shlex.join(options)
-    return subprocess.run(["bash", "-c", command], cwd=ROOT, stdin=subprocess.DEVNULL).returncode == 0
+    env = dict(os.environ, BUILD_TARGETS=" ".join(targets))
+    return subprocess.run(["bash", "-c", command], cwd=ROOT, env=env,
+                          stdin=subprocess.DEVNULL).returncode == 0
 
 
 def meson_tests(folder, suites):
@@ -148,8 +150,12 @@ def run_one(test, folder, tally, extra_env, slowdown):
         print("\n".join(f"   | {line}" for line in output.splitlines()[-80:]), flush=True)
 
 
-def run_suites(suites, folder, tally, extra_env=None, slowdown=1):
-    tests = list(meson_tests(folder, suites))
+def in_folder(test, folder):
+    return test["cmd"][0].startswith(folder + os.sep)
+
+
+def run_suites(suites, folder, tally, extra_env=None, slowdown=1, only_built=False):
+    tests = [test for test in meson_tests(folder, suites) if not only_built or in_folder(test, folder)]
     if not tests:
         tally.fail(f"suite {' '.join(suites)} has no tests: is its folder in tests/meson.build?")
     for test in tests:
@@ -160,13 +166,18 @@ def run_sanitizer(name, tally):
     what = SANITIZERS[name]
     folder = os.path.join(ROOT, what["folder"])
     options = ("--buildtype=debugoptimized", f"-Db_sanitize={what['option']}", "-Db_lundef=false")
-    if not build(folder, *options):
+    if not build(folder, options, ["build.ninja"]):  # configured, so that the tests are known
+        tally.fail(f"{name}: {folder} could not be configured")
+        return
+    programs = sorted({os.path.relpath(test["cmd"][0], folder)
+                       for test in meson_tests(folder, what["suites"]) if in_folder(test, folder)})
+    if not build(folder, options, programs):
         tally.fail(f"{name}: the build in {folder} failed")
         return
     env = dict(SANITIZER_ENV)
     if what["filter"]:
         env["GTEST_FILTER"] = what["filter"]
-    run_suites(what["suites"], folder, tally, env, slowdown=5)
+    run_suites(what["suites"], folder, tally, env, slowdown=5, only_built=True)
 
 
 def run_shape(tally):
