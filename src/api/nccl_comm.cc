@@ -19,19 +19,21 @@ SLIMCCL_EXPORT ncclResult_t ncclCommInitRank(ncclComm_t* comm, int nranks, ncclU
   return api::guard("ncclCommInitRank", [&] {
     check(comm != nullptr, ncclInvalidArgument, "comm is null");
     check(nranks > 0, ncclInvalidArgument, "nranks is ", nranks, "; it must be at least 1");
-    check(rank >= 0 && rank < nranks, ncclInvalidArgument, "rank ", rank, " is not in [0, ", nranks,
-          ")");
-    *comm = nullptr;
+    *comm = nullptr;  // a rank out of range is found where the others hear of it too
     *comm = api::add(slimccl::runtime::Communicator::create(commId, nranks, rank));
   });
 }
 
 SLIMCCL_EXPORT ncclResult_t ncclCommDestroy(ncclComm_t comm) {
-  return api::guard("ncclCommDestroy", [&] { api::take(comm).communicator->destroy(); });
+  return api::guard("ncclCommDestroy", [&] {
+    if (comm != nullptr) api::take(comm).communicator->destroy();
+  });
 }
 
 SLIMCCL_EXPORT ncclResult_t ncclCommAbort(ncclComm_t comm) {
-  return api::guard("ncclCommAbort", [&] { api::take(comm).communicator->abort(); });
+  return api::guard("ncclCommAbort", [&] {
+    if (comm != nullptr) api::take(comm).communicator->abort();
+  });
 }
 
 SLIMCCL_EXPORT ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* asyncError) {

@@ -91,9 +91,6 @@ class TwoHop {
   [[nodiscard]] uint64_t elems_of(int owner) const {
     return slice_elems(shape_, topology_.ranks(), owner);
   }
-  [[nodiscard]] bool in_place() const { return in_place_; }
-  [[nodiscard]] int rank() const { return rank_; }
-  [[nodiscard]] const Codecs& codecs() const { return codecs_; }
   [[nodiscard]] bool alone() const { return topology_.ranks() == 1; }
   [[nodiscard]] bool scaling() const { return shape_.scaling != Scaling::kNone; }
   // Program order is level order: what is said first is what everybody can do first.
@@ -283,6 +280,25 @@ Plan plan_all_reduce(const Shape& shape, const Topology& topology, const Codecs&
   two_hop.spread(message);
   if (two_hop.elems_of(rank) > 0) two_hop.decode(rank, message, slot);
   return two_hop.take();
+}
+
+uint64_t scratch_bytes_per_elem(Collective op, const Topology& topology) {
+  const auto ranks = static_cast<uint64_t>(topology.ranks());
+  const auto nodes = static_cast<uint64_t>(topology.nodes());
+  uint64_t slices = op == Collective::kReduceScatter ? 0 : ranks;  // one message of each owner
+  if (op == Collective::kAllGather) return slices * sizeof(float);
+  uint64_t busiest = 0;
+  for (int node = 0; node < topology.nodes(); ++node) {
+    const uint64_t members = topology.members(node).size();
+    uint64_t carried = 1;  // the own slice, and its part of every other node's
+    for (int other = 0; other < topology.nodes(); ++other) {
+      if (other != node) carried += ceil_div(topology.members(other).size(), members);
+    }
+    // Of a carried slice: the others' inputs and the partial. Of the rest: a prescaled copy.
+    busiest = std::max(busiest, carried * members + (ranks - std::min(ranks, carried)));
+  }
+  slices += busiest + nodes;  // and the partials of the own slice
+  return slices * sizeof(float);
 }
 
 WireBytes wire_bytes_of(const Shape& shape, const Topology& topology, const Codecs& codecs) {

@@ -20,6 +20,7 @@ void for_each_field(RecordType& record, Visitor&& visit) {
   visit(record.process);
   visit(record.ucx_version);
   visit(record.pid);
+  visit(record.error);
   visit(record.profile);
   visit(record.overrides);
   visit(record.floor_elems);
@@ -119,6 +120,10 @@ Record record_from_bytes(ConstBytes bytes) {
 }
 
 Agreement agree(std::span<const Record> records) {
+  for (size_t rank = 0; rank < records.size(); ++rank) {
+    check(records[rank].error.empty(), ncclInvalidUsage, "rank ", rank, " (host ",
+          records[rank].host, ") cannot take part: ", records[rank].error);
+  }
   check(all_equal(records, &Record::version), ncclInvalidUsage,
         "ranks run different versions of libslimccl: ", who_has_what(records, &Record::version),
         "; install one version everywhere");

@@ -21,6 +21,7 @@ struct Record {
   std::string process;      // unique per process: equal strings share an address space
   std::string ucx_version;  // two UCX versions in one job do not mix
   uint64_t pid = 0;
+  std::string error;  // non-empty: why this rank cannot take part
   std::string profile, overrides;
   uint64_t floor_elems = 0, segment_elems = 0, window = 0;
   double net_gbits = 0;

@@ -78,6 +78,7 @@ class Star final : public Bootstrap {
   uint32_t round_ = 0;
   std::optional<wire::Frame> table_;
   std::optional<Failure> failure_;
+  std::optional<RankFailure> unanswered_;  // our own report, until the server's word
 };
 
 void Star::push(Writer& writer) {
@@ -138,6 +139,7 @@ void Star::disconnected(const std::string& how) {
   link_ = Link::kClosed;
   socket_.silence();
   if (left_ || failure_) return;
+  if (unanswered_) return note(ncclRemoteError, unanswered_->rank, unanswered_->reason);
   if (!host_) {
     note(ncclSystemError, -1,
          accepted_
@@ -231,7 +233,10 @@ void Star::report(const RankFailure& failure) noexcept {
     Writer writer(Type::kReport);
     push(writer.put(int32_t{failure.rank}).put_text(failure.reason));
     exchange_bytes();
-    note(ncclRemoteError, failure.rank, failure.reason);
+    unanswered_ = failure;
+    // The server answers everybody, us included, with the first report of all; our own counts only
+    // where there is no server to ask.
+    if (link_ == Link::kClosed) note(ncclRemoteError, failure.rank, failure.reason);
   } catch (const std::exception& error) {
     log::warn("cannot report the failure of rank ", failure.rank, ": ", error.what());
   }

@@ -16,6 +16,7 @@ using std::chrono::milliseconds;
 
 // How often the bootstrap's connection is looked at while operations keep the engine busy.
 constexpr auto kBootstrapPeriod = milliseconds(2);
+constexpr auto kIdleBootstrapPeriod = milliseconds(20);
 // How long a transport's bad news waits for the bootstrap's word on who was first to go.
 constexpr auto kSuspicion = milliseconds(1000);
 // Scratch of one communicator at most; the same on all ranks, since it bounds the segments.
@@ -95,7 +96,13 @@ Operation Communicator::decide(const Call& call) {
           call.scale};
 }
 
+void Communicator::check_process() const {
+  check(lease_.engine().alive_here(), ncclInvalidUsage,
+        "this communicator was made before a fork: only the parent process can use it");
+}
+
 void Communicator::run(const Call& call) {
+  check_process();
   auto ticket = std::make_shared<Ticket>(Ticket{.operation = decide(call), .message = {}});
   std::unique_lock lock(mutex_);
   check(async_error_ == ncclSuccess, async_error_, async_text_,
@@ -148,8 +155,10 @@ bool Communicator::progress() noexcept {
     bool moved = router_->progress();
     if (!current_) moved |= start_next();
     if (current_) {
-      moved |= executor_->progress();
-      if (moved) last_progress_ = Clock::now();
+      // What the router moves may be keepalives or another communicator's: no sign of life here.
+      const bool advanced = executor_->progress();
+      if (advanced) last_progress_ = Clock::now();
+      moved |= advanced;
       if (const auto& failure = executor_->failure()) {
         suspect({failure->rank, failure->reason});
       } else if (executor_->idle()) {
@@ -158,14 +167,30 @@ bool Communicator::progress() noexcept {
         moved = true;
       }
     }
+    if (leaving_) look_at_flush();
     look_at_clock();
     return moved;
   } catch (const Error& error) {
-    fail(error.code(), error.what());
+    fail_here(error.code(), error.what());
+  } catch (const std::bad_alloc&) {
+    fail_here(ncclSystemError, "out of memory");
   } catch (const std::exception& error) {
-    fail(ncclInternalError, error.what());
+    fail_here(ncclInternalError, error.what());
   }
   return false;
+}
+
+// A failure that began on this rank: nobody else can know of it.
+void Communicator::fail_here(ncclResult_t code, const std::string& text) noexcept {
+  bootstrap_->report({-1, concat("rank ", rank_, " failed: ", text)});
+  fail(code, text);
+}
+
+void Communicator::look_at_flush() {
+  if (!router_->flushed()) return;
+  const std::lock_guard lock(mutex_);
+  leaving_ = false;
+  changed_.notify_all();
 }
 
 void Communicator::suspect(const RankFailure& failure) noexcept {
@@ -177,12 +202,16 @@ void Communicator::suspect(const RankFailure& failure) noexcept {
 
 void Communicator::look_at_bootstrap() {
   const auto now = Clock::now();
-  if (!bootstrap_ || now - last_bootstrap_look_ < kBootstrapPeriod) return;
+  const auto period = current_ ? kBootstrapPeriod : kIdleBootstrapPeriod;
+  if (!bootstrap_ || now - last_bootstrap_look_ < period) return;
   last_bootstrap_look_ = now;
   if (async_error_ != ncclSuccess) return;
   auto failure = bootstrap_->check();
   if (!failure && suspect_ && now - suspect_since_ > kSuspicion) failure = suspect_;
-  if (failure) fail(ncclRemoteError, concat("rank ", failure->rank, " is lost: ", failure->reason));
+  if (!failure) return;
+  fail(ncclRemoteError, failure->rank < 0
+                            ? failure->reason
+                            : concat("rank ", failure->rank, " is lost: ", failure->reason));
 }
 
 void Communicator::look_at_clock() {
@@ -192,7 +221,7 @@ void Communicator::look_at_clock() {
       " elements made no progress for ", timeout_.count(),
       " s (SLIMCCL_TIMEOUT_S); this rank waits ", executor_->waiting_for(),
       ". Do all ranks make the same calls with the same counts and types in the same order?");
-  bootstrap_->report({rank_, text});
+  bootstrap_->report({-1, concat("rank ", rank_, " gave up: ", text)});
   fail(ncclRemoteError, text);
 }
 
@@ -236,17 +265,29 @@ void Communicator::close(const std::function<void(Bootstrap&)>& farewell) {
 }
 
 void Communicator::destroy() {
+  check_process();
   {
     std::unique_lock lock(mutex_);
     check(!closed_, ncclInvalidArgument, "the communicator has been destroyed or aborted already");
     closed_ = true;  // nothing new comes in any more
     changed_.wait(lock, [&] { return queue_.empty() && !current_; });
+    leaving_ = async_error_ == ncclSuccess;
+  }
+  Engine::instance().wake();
+  {
+    // A slow peer may not have taken all of it yet. The engine goes on moving everybody meanwhile.
+    std::unique_lock lock(mutex_);
+    const auto left = [&] { return !leaving_ || async_error_ != ncclSuccess; };
+    if (!changed_.wait_for(lock, timeout_, left)) {
+      log::warn("rank ", rank_, " leaves although not all it sent has been taken");
+    }
   }
   report_savings();
   close([](Bootstrap& bootstrap) { bootstrap.leave(); });
 }
 
 void Communicator::abort() {
+  check_process();
   {
     const std::lock_guard lock(mutex_);
     check(!closed_, ncclInvalidArgument, "the communicator has been destroyed or aborted already");
@@ -276,8 +317,8 @@ std::string Communicator::explain(const Shape& shape) const {
   const uint64_t sent = rank_out_bytes(shape, agreement_.topology, used, rank_);
   const uint64_t exact = rank_out_bytes(shape, agreement_.topology, {}, rank_);
   Shape segment = shape;
-  segment.elems =
-      segment_elems(shape, ranks(), {agreement_.segment_elems, agreement_.window, kArenaBytes});
+  segment.elems = segment_elems(shape, agreement_.topology,
+                                {agreement_.segment_elems, agreement_.window, kArenaBytes});
   std::string text =
       concat(name(shape.op), " of ", shape.count, " x ", quant::type_name(shape.type), " on ",
              to_text(agreement_.topology), ": ", choice.row->name, " because ", choice.reason);

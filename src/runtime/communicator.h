@@ -95,9 +95,12 @@ class Communicator final : public Participant, public std::enable_shared_from_th
   void count_finished(const Operation& operation);
   void finish_current(ncclResult_t code, const std::string& message);
   void fail(ncclResult_t code, const std::string& text) noexcept;
+  void fail_here(ncclResult_t code, const std::string& text) noexcept;
   void suspect(const RankFailure& failure) noexcept;
   void look_at_bootstrap();
   void look_at_clock();
+  void look_at_flush();
+  void check_process() const;  // throws in a forked child
   void close(const std::function<void(Bootstrap&)>& farewell);
   void report_start() const;
   void report_savings() const;
@@ -122,6 +125,7 @@ class Communicator final : public Participant, public std::enable_shared_from_th
   std::condition_variable changed_;
   std::deque<std::shared_ptr<Ticket>> queue_;
   bool closed_ = false;
+  std::atomic<bool> leaving_{false};  // destroy() waits for what was sent to leave
   std::string async_text_;
   Stats stats_;
   // What was decided for calls of one shape holds for all of them: selection is pure.

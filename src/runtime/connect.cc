@@ -105,16 +105,19 @@ Step step_from_bytes(ConstBytes bytes) {
 // engine's.
 class Setup {
  public:
-  Setup(const ncclUniqueId& id, int ranks, int rank)
-      : id_(id),
-        ranks_(ranks),
-        rank_(rank),
-        settings_(config()),
-        timeout_s_(settings_.setup_timeout_s) {}
+  Setup(const ncclUniqueId& id, int ranks, int rank) : id_(id), ranks_(ranks), rank_(rank) {
+    // A bad setting is told to all ranks in the record: they would wait for this one otherwise.
+    try {
+      settings_ = config();
+      collectives::check_overrides(settings_.algo);
+    } catch (const Error& error) {
+      unsound_ = error.what();
+    }
+    timeout_s_ = settings_.setup_timeout_s;
+  }
 
   std::shared_ptr<Communicator> run() {
     warn_of_unknown_settings();
-    collectives::check_overrides(settings_.algo);
     auto bootstrap = Bootstrap::join(id_, ranks_, rank_, timeout_s_);
     meet(std::move(bootstrap));
     try {
@@ -122,8 +125,8 @@ class Setup {
           exchange(attempt([&](Step& mine) { make_endpoints(mine); }));
       (void)exchange(attempt([&](Step&) { connect(addresses); }));
       Engine::instance().run([&] { finish_endpoints(); });
-    } catch (...) {
-      Engine::instance().run([&] { forget(); });
+    } catch (const std::exception& error) {
+      Engine::instance().run([&] { forget(error.what()); });
       throw;
     }
     communicator_->report_start();
@@ -135,8 +138,9 @@ class Setup {
   // All ranks' records, and what follows from them.
   void meet(std::unique_ptr<Bootstrap> bootstrap) {
     std::vector<Record> records;
-    for (const auto& bytes :
-         bootstrap->all_gather(runtime::to_bytes(own_record(settings_)), timeout_s_)) {
+    Record mine = own_record(settings_);
+    mine.error = unsound_;
+    for (const auto& bytes : bootstrap->all_gather(runtime::to_bytes(mine), timeout_s_)) {
       records.push_back(record_from_bytes(bytes));
     }
     communicator_.reset(new Communicator(agree(records), rank_, std::move(bootstrap)));
@@ -210,7 +214,8 @@ class Setup {
     use_cores();
   }
 
-  void forget() {
+  void forget(const std::string& why) {
+    communicator_->bootstrap_->abort(why);
     shm_.reset();
     ucx_.reset();
     communicator_->executor_.reset();
@@ -239,8 +244,9 @@ class Setup {
 
   ncclUniqueId id_;
   int ranks_, rank_;
-  const Config& settings_;
-  double timeout_s_;
+  Config settings_;
+  std::string unsound_;
+  double timeout_s_ = 0;
   std::shared_ptr<Communicator> communicator_;
   std::vector<int> in_process_, in_node_, across_;
   std::unique_ptr<transport::ShmEndpoint> shm_;

@@ -1,6 +1,5 @@
 #include "runtime/engine.h"
 
-#include <poll.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/random.h>
@@ -10,6 +9,7 @@
 #include <csignal>
 #include <exception>
 #include <future>
+#include <system_error>
 
 #include "base/error.h"
 
@@ -38,9 +38,11 @@ void standard_float_mode() {
 #endif
 }
 
+// Signals are for the program's own threads, except those that say what this one did wrong.
 void block_signals() {
   sigset_t all;
   sigfillset(&all);
+  for (const int own : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT}) sigdelset(&all, own);
   pthread_sigmask(SIG_BLOCK, &all, nullptr);
 }
 
@@ -48,26 +50,42 @@ void block_signals() {
 
 Engine& Engine::instance() {
   // Never destroyed: at process exit the thread may still be moving a communicator that nobody
-  // destroyed.
-  static auto* const engine = new Engine;
+  // destroyed, and a forked child must not touch what its parent's thread owned.
+  static std::mutex mutex;
+  static Engine* engine = nullptr;
+  const std::lock_guard lock(mutex);
+  if (engine == nullptr || !engine->alive_here()) engine = new Engine;
   return *engine;
 }
 
-Engine::Engine() : process_name_(random_name()), wake_fd_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
+bool Engine::alive_here() const noexcept { return process_ == getpid(); }
+
+Engine::Engine()
+    : process_(getpid()),
+      process_name_(random_name()),
+      wake_fd_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
   check(static_cast<bool>(wake_fd_), ncclSystemError,
         "eventfd failed; is the limit of open files (ulimit -n) too low?");
 }
 
 void Engine::acquire() {
   const std::lock_guard lock(lease_mutex_);
-  if (leases_++ > 0) return;
-  stop_ = false;
-  thread_ = std::thread([this] { loop(); });
+  if (leases_ == 0) {
+    stop_ = false;
+    try {
+      thread_ = std::thread([this] { loop(); });
+    } catch (const std::system_error& error) {
+      throw Error(ncclSystemError,
+                  concat("cannot start the progress thread: ", error.what(),
+                         "; is the limit of threads (ulimit -u, pids.max) reached?"));
+    }
+  }
+  ++leases_;
 }
 
 void Engine::release() {
   const std::lock_guard lock(lease_mutex_);
-  if (--leases_ > 0) return;
+  if (--leases_ > 0 || !alive_here()) return;
   stop_ = true;
   wake();
   thread_.join();
@@ -125,11 +143,11 @@ void Engine::sleep() noexcept {
   const bool idle =
       std::ranges::all_of(participants_, [](const auto& each) { return each->arm(); });
   if (!idle) return;
-  std::vector<int> fds = {wake_fd_.get()};
-  for (const auto& participant : participants_) participant->add_wait_fds(fds);
-  std::vector<pollfd> polls;
-  for (const int fd : fds) polls.push_back({fd, POLLIN, 0});
-  (void)::poll(polls.data(), polls.size(), kNapMs);
+  wait_fds_.assign(1, wake_fd_.get());
+  for (const auto& participant : participants_) participant->add_wait_fds(wait_fds_);
+  polls_.clear();
+  for (const int fd : wait_fds_) polls_.push_back({fd, POLLIN, 0});
+  (void)::poll(polls_.data(), polls_.size(), kNapMs);
   uint64_t count = 0;
   (void)!read(wake_fd_.get(), &count, sizeof count);
 }

@@ -3,6 +3,9 @@
 // so a process without communicators has no thread of ours.
 #pragma once
 
+#include <poll.h>
+#include <sys/types.h>
+
 #include <atomic>
 #include <condition_variable>
 #include <functional>
@@ -30,17 +33,25 @@ class Participant {
 
 class Engine {
  public:
+  // This process's. A forked child gets one of its own.
   static Engine& instance();
 
   // Keeps the thread alive. The first lease starts it, the last one's end stops and joins it; not
   // to be dropped on the engine's own thread.
   class Lease {
    public:
-    Lease() { instance().acquire(); }
-    ~Lease() { instance().release(); }
+    Lease() : engine_(instance()) { engine_.acquire(); }
+    ~Lease() { engine_.release(); }
     Lease(const Lease&) = delete;
     Lease& operator=(const Lease&) = delete;
+    [[nodiscard]] const Engine& engine() const noexcept { return engine_; }
+
+   private:
+    Engine& engine_;
   };
+
+  // False in a forked child of the process that this engine was made in: its thread is not here.
+  [[nodiscard]] bool alive_here() const noexcept;
 
   // Runs `work` on the engine's thread and waits for it; what it throws is thrown here.
   void run(const std::function<void()>& work);
@@ -64,6 +75,7 @@ class Engine {
   bool progress_all() noexcept;
   void sleep() noexcept;
 
+  const pid_t process_;
   std::string process_name_;
   Fd wake_fd_;
   std::atomic<int> spins_{0};
@@ -76,7 +88,10 @@ class Engine {
   std::vector<std::function<void()>> commands_;
   std::atomic<bool> stop_{false};
 
-  std::vector<std::shared_ptr<Participant>> participants_;  // engine's thread only
+  // Engine's thread only.
+  std::vector<std::shared_ptr<Participant>> participants_;
+  std::vector<int> wait_fds_;  // kept to save allocations, as is polls_
+  std::vector<pollfd> polls_;
 };
 
 }  // namespace slimccl::runtime

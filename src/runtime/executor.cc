@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "base/error.h"
+#include "collectives/two_hop.h"
 
 namespace slimccl::runtime {
 namespace {
@@ -22,9 +23,6 @@ using transport::Progress;
 constexpr int kSegmentShift = 24, kOperationShift = 48;
 constexpr uint64_t kMaxSegments = uint64_t{1} << 24;
 constexpr size_t kCachedPlans = 32;
-
-// What a segment's scratch can need per element of a slice, as fp32, at most.
-constexpr uint64_t kScratchPerElem = 4;
 
 uint64_t longest_slice(const Shape& shape, int ranks) {
   return collectives::slice_stride(shape, ranks);
@@ -55,9 +53,10 @@ CompiledPlan compile(collectives::Plan plan, const collectives::Alias& alias) {
   return compiled;
 }
 
-uint64_t segment_elems(const Shape& shape, int ranks, const ExecutorLimits& limits) {
-  const uint64_t longest = std::max<uint64_t>(1, longest_slice(shape, ranks));
-  const uint64_t per_elem = kScratchPerElem * static_cast<uint64_t>(ranks) * limits.window;
+uint64_t segment_elems(const Shape& shape, const topology::Topology& topology,
+                       const ExecutorLimits& limits) {
+  const uint64_t longest = std::max<uint64_t>(1, longest_slice(shape, topology.ranks()));
+  const uint64_t per_elem = limits.window * collectives::scratch_bytes_per_elem(shape.op, topology);
   const uint64_t fitting = limits.arena_bytes / per_elem / quant::kSuperblock * quant::kSuperblock;
   const uint64_t elems =
       std::clamp(limits.segment_elems, quant::kSuperblock, std::max(quant::kSuperblock, fitting));
@@ -78,7 +77,7 @@ void ProgressExecutor::start(const Operation& operation) {
   ensure(idle(), "an operation was started while another was under way");
   operation_ = operation;
   ++sequence_;
-  elems_per_segment_ = segment_elems(operation.shape, topology_.ranks(), limits_);
+  elems_per_segment_ = segment_elems(operation.shape, topology_, limits_);
   segments_total_ = ceil_div(longest_slice(operation.shape, topology_.ranks()), elems_per_segment_);
   segments_begun_ = 0;
   fill_window();
@@ -131,12 +130,12 @@ void ProgressExecutor::begin_segment(Segment& segment) {
   segment.messages.clear();
   segment.work.clear();
   const uint64_t scratch = round_up(segment.plan->plan.scratch_bytes, quant::kMessageAlign);
-  if (segment.scratch_memory.size() < scratch + quant::kMessageAlign) {
-    segment.scratch_memory.resize(scratch + quant::kMessageAlign);
+  if (segment.scratch_bytes < scratch) {
+    segment.scratch_memory.reset();
+    segment.scratch_memory = std::make_unique_for_overwrite<Line[]>(scratch / sizeof(Line));
+    segment.scratch_bytes = scratch;
   }
-  const auto address = reinterpret_cast<uintptr_t>(segment.scratch_memory.data());
-  segment.scratch =
-      segment.scratch_memory.data() + (round_up(address, quant::kMessageAlign) - address);
+  segment.scratch = reinterpret_cast<std::byte*>(segment.scratch_memory.get());
   for (uint32_t step = 0; step < segment.waits_for.size(); ++step) {
     if (segment.waits_for[step] == 0) release(segment, step);
   }

@@ -48,7 +48,8 @@ struct ExecutorLimits {
 };
 
 // Elements per segment: the same on all ranks. Pure.
-[[nodiscard]] uint64_t segment_elems(const collectives::Shape& shape, int ranks,
+[[nodiscard]] uint64_t segment_elems(const collectives::Shape& shape,
+                                     const topology::Topology& topology,
                                      const ExecutorLimits& limits);
 
 class ProgressExecutor {
@@ -80,6 +81,10 @@ class ProgressExecutor {
     uint32_t step;
     Router::Handle handle;
   };
+  // Scratch is made of these, so that messages start aligned.
+  struct alignas(quant::kMessageAlign) Line {
+    std::byte bytes[quant::kMessageAlign];
+  };
   struct Segment {
     uint64_t index = 0;
     uint64_t begin_bytes = 0;
@@ -88,8 +93,9 @@ class ProgressExecutor {
     std::vector<Message> messages;
     std::vector<uint32_t> work;  // folds and copies that may run
     size_t left = 0;
-    std::vector<std::byte> scratch_memory;
-    std::byte* scratch = nullptr;  // the aligned part of it
+    std::unique_ptr<Line[]> scratch_memory;
+    uint64_t scratch_bytes = 0;
+    std::byte* scratch = nullptr;  // its first byte
   };
 
   void fill_window();

@@ -48,6 +48,12 @@ void Router::add_wait_fds(std::vector<int>& fds) const {
   }
 }
 
+bool Router::flushed() noexcept {
+  bool all = true;
+  for (const auto& transport : transports_) all &= transport->flushed();
+  return all;
+}
+
 void Router::abort(const std::string& reason) noexcept {
   for (const auto& transport : transports_) transport->abort(reason);
 }

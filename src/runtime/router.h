@@ -34,6 +34,7 @@ class Router {
 
   [[nodiscard]] bool arm() noexcept;               // as Transport::arm, for all
   void add_wait_fds(std::vector<int>& fds) const;  // -1 entries are left out
+  [[nodiscard]] bool flushed() noexcept;           // as Transport::flushed, for all
   void abort(const std::string& reason) noexcept;
 
  private:

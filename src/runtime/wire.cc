@@ -129,6 +129,9 @@ int Inbox::read(int fd) {
     buffer_.erase(buffer_.begin(), buffer_.begin() + static_cast<ptrdiff_t>(begin_));
     begin_ = 0;
   }
+  char any = 0;  // most looks find nothing: they must not cost the clearing of a buffer
+  const ssize_t there = recv(fd, &any, 1, MSG_PEEK | MSG_DONTWAIT);
+  if (there < 0) return errno == EAGAIN || errno == EINTR ? 0 : errno;
   const size_t old = buffer_.size();
   // Before the peer is known it gets no more memory than its hello needs.
   buffer_.resize(old + std::min(kReadBytes, max_payload_bytes_ + kHeaderBytes));

@@ -45,6 +45,7 @@ class Flaky final : public Transport {
   }
   // Held operations need more progress() calls, not events.
   bool arm() noexcept override { return held_.empty() && inner_->arm(); }
+  bool flushed() noexcept override { return inner_->flushed(); }
   int wait_fd() const noexcept override { return inner_->wait_fd(); }
 
   void abort(const std::string& reason) noexcept override {

@@ -68,6 +68,10 @@ class Transport {
   [[nodiscard]] virtual bool arm() noexcept = 0;
   [[nodiscard]] virtual int wait_fd() const noexcept = 0;
 
+  // True once everything whose send was kDone has left this process for good: its end would lose
+  // nothing. False: ask again after progress(). Nothing may be sent after the first question.
+  [[nodiscard]] virtual bool flushed() noexcept = 0;
+
   // Fails every operation under way (their buffers are free when this returns) and all later ones.
   // Idempotent.
   virtual void abort(const std::string& reason) noexcept = 0;

@@ -130,21 +130,37 @@ TEST_P(WholeCalls, EqualTheReferenceBitForBit) {
 INSTANTIATE_TEST_SUITE_P(Clusters, WholeCalls,
                          ::testing::Values("1x1", "1x3", "2x1", "2x2", "3+1", "2+2+1", "0,1,0,1"));
 
-TEST(SegmentElems, IsAWholeNumberOfSuperblocksAndFitsTheArena) {
-  for (const int ranks : {1, 4, 64, 1000}) {
-    for (const uint64_t count :
-         {uint64_t{1}, uint64_t{5000}, uint64_t{1} << 22, uint64_t{1} << 37}) {
-      const Shape shape{.op = Collective::kAllGather, .type = ncclFloat32, .count = count};
-      const ExecutorLimits limits{
-          .segment_elems = 131072, .window = 6, .arena_bytes = uint64_t{256} << 20};
-      const uint64_t elems = segment_elems(shape, ranks, limits);
-      EXPECT_EQ(elems % quant::kSuperblock, 0u);
-      EXPECT_LE(ceil_div(count, elems), uint64_t{1} << 24);
-      if (count < uint64_t{1} << 35 && elems > quant::kSuperblock) {
-        EXPECT_LE(elems * 4 * static_cast<uint64_t>(ranks) * limits.window, limits.arena_bytes);
+TEST(SegmentElems, IsAWholeNumberOfSuperblocksAndItsScratchFitsTheArena) {
+  const ExecutorLimits limits{.segment_elems = 131072, .window = 6, .arena_bytes = 64 << 20};
+  for (const char* text :
+       {"1x1", "2x2", "8+1", "1,0,2,3,4,5,6,7,0,0,0,0,0,0,0", "4x16", "1x9", "9x1"}) {
+    const Topology topology = topology::parse(text);
+    for (const collectives::Row& row : collectives::catalog()) {
+      for (const uint64_t count : {uint64_t{1}, uint64_t{5000}, uint64_t{1} << 22}) {
+        for (const auto scaling :
+             {collectives::Scaling::kUniform, collectives::Scaling::kPerRank}) {
+          Shape shape{.op = row.op, .type = ncclFloat32, .count = count, .scaling = scaling};
+          const uint64_t elems = segment_elems(shape, topology, limits);
+          EXPECT_EQ(elems % quant::kSuperblock, 0u);
+          if (elems == quant::kSuperblock) continue;  // the least there is
+          shape.elems = elems;
+          for (int rank = 0; rank < topology.ranks(); ++rank) {
+            const auto plan = row.plan(shape, topology, {Codec::kQ8, Codec::kQ8}, rank, false);
+            const uint64_t padding = 64 * plan.steps.size() * limits.window;
+            EXPECT_LE(plan.scratch_bytes * limits.window, limits.arena_bytes + padding)
+                << name(row.op) << ":" << row.name << " on " << text << " rank " << rank;
+          }
+        }
       }
     }
   }
+}
+
+TEST(SegmentElems, GrowsWhereTheTagWouldRunOut) {
+  const Shape shape{.op = Collective::kAllGather, .type = ncclFloat32, .count = uint64_t{1} << 40};
+  const ExecutorLimits limits{.segment_elems = 2048, .window = 6, .arena_bytes = uint64_t{1} << 40};
+  EXPECT_LE(ceil_div(shape.count, segment_elems(shape, topology::parse("2x1"), limits)),
+            uint64_t{1} << 24);
 }
 
 TEST(WaitingFor, NamesThePeerAndTheBytes) {

@@ -372,6 +372,16 @@ bool UcxTransport::arm() noexcept {
   return !news_ && ucp_worker_arm(worker_->handle()) == UCS_OK;
 }
 
+bool UcxTransport::flushed() noexcept {
+  const std::lock_guard lock(worker_->mutex);
+  if (!std::exchange(flushing_, true)) {
+    for (auto& [rank, peer] : peers_) {
+      if (peer.connection) flush(peer);
+    }
+  }
+  return requests_ == 0;
+}
+
 void UcxTransport::abort(const std::string& reason) noexcept {
   const std::lock_guard lock(worker_->mutex);
   if (std::exchange(aborted_, true)) return;

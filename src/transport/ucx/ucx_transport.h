@@ -43,6 +43,7 @@ class UcxTransport final : public Transport, private Channel {
   const std::optional<PeerFailure>& failure() const noexcept override { return failure_; }
   bool arm() noexcept override;
   int wait_fd() const noexcept override { return worker_->fd(); }
+  bool flushed() noexcept override;
   void abort(const std::string& reason) noexcept override;
 
  private:
@@ -106,6 +107,7 @@ class UcxTransport final : public Transport, private Channel {
   std::optional<PeerFailure> failure_;
   bool departures_ = false;  // a peer is leaving and not yet gone
   bool aborted_ = false;
+  bool flushing_ = false;
   bool news_ = false;  // something of this channel ended since its last progress()
 };
 
