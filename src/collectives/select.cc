@@ -34,7 +34,7 @@ void for_each_override(std::string_view text, Body&& body) {
     const std::string_view item = text.substr(0, text.find(','));
     text.remove_prefix(std::min(text.size(), item.size() + 1));
     const size_t equals = item.find('=');
-    check(equals != std::string_view::npos, ncclInvalidUsage, "SLIMCCL_ALGO: \"", item,
+    check(equals != std::string_view::npos, ncclInvalidUsage, "\"", item,
           "\" is not of the form operation=row, e.g. reduce_scatter=exact");
     body(collective_from_name(item.substr(0, equals)), item.substr(equals + 1));
   }
@@ -93,8 +93,12 @@ double estimated_seconds(const Row& row, const Shape& shape, const Topology& top
 }
 
 void check_overrides(const std::string& overrides) {
-  for_each_override(overrides,
-                    [](Collective op, std::string_view row) { (void)find_row(op, row); });
+  try {
+    for_each_override(overrides,
+                      [](Collective op, std::string_view row) { (void)find_row(op, row); });
+  } catch (const Error& error) {
+    throw Error(ncclInvalidUsage, concat("SLIMCCL_ALGO=\"", overrides, "\": ", error.what()));
+  }
 }
 
 Choice select(const Shape& shape, const Topology& topology, const Policy& policy) {

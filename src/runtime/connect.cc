@@ -143,7 +143,8 @@ class Setup {
     for (const auto& bytes : bootstrap->all_gather(runtime::to_bytes(mine), timeout_s_)) {
       records.push_back(record_from_bytes(bytes));
     }
-    communicator_.reset(new Communicator(agree(records), rank_, std::move(bootstrap)));
+    Agreement agreement = agreed(records, *bootstrap);
+    communicator_.reset(new Communicator(std::move(agreement), rank_, std::move(bootstrap)));
     const auto& topology = communicator_->agreement_.topology;
     const Record& own = records[static_cast<size_t>(rank_)];
     for (int peer = 0; peer < ranks_; ++peer) {
@@ -151,6 +152,16 @@ class Setup {
       const bool same_process =
           same_node && records[static_cast<size_t>(peer)].process == own.process;
       (same_process ? in_process_ : same_node ? in_node_ : across_).push_back(peer);
+    }
+  }
+
+  // Where the records forbid a communicator every rank finds so by itself, and goes in peace.
+  static Agreement agreed(std::span<const Record> records, Bootstrap& bootstrap) {
+    try {
+      return agree(records);
+    } catch (...) {
+      bootstrap.leave();
+      throw;
     }
   }
 
