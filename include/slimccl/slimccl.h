@@ -1,4 +1,5 @@
-// SlimCCL's own few functions beside NCCL's. C interface; host memory; thread rules as in slimccl/nccl.h.
+// SlimCCL's own few functions beside NCCL's. C interface; host memory; thread rules as in
+// slimccl/nccl.h.
 #pragma once
 
 #include <stddef.h>
@@ -13,23 +14,26 @@ extern "C" {
 // "0.1.0"; never null.
 const char* slimcclVersion(void);
 
-// What one rank of a communicator has done so far. Bytes are payload bytes that this rank handed to a transport.
+// What one rank of a communicator has done so far. Bytes are payload bytes that this rank handed to
+// a transport.
 typedef struct {
-  size_t size;                    // set by the caller to sizeof(slimcclStats_t): how newer fields are told apart
-  uint64_t calls;                 // collectives finished
-  uint64_t compressed_calls;      // of these, with at least one quantized hop
-  uint64_t bytes_between_nodes;   // sent to ranks of other nodes
-  uint64_t bytes_in_node;         // sent to ranks of the same node
-  uint64_t exact_bytes_between_nodes;  // what the same calls would have sent in the tensors' own types
+  size_t size;     // set by the caller to sizeof(slimcclStats_t): how newer fields are told apart
+  uint64_t calls;  // collectives finished
+  uint64_t compressed_calls;     // of these, with at least one quantized hop
+  uint64_t bytes_between_nodes;  // sent to ranks of other nodes
+  uint64_t bytes_in_node;        // sent to ranks of the same node
+  uint64_t
+      exact_bytes_between_nodes;  // what the same calls would have sent in the tensors' own types
 } slimcclStats_t;
 
 // Fills *stats. May be called from any thread while the communicator lives.
 ncclResult_t slimcclGetStats(ncclComm_t comm, slimcclStats_t* stats);
 
-// Writes a text that says how `comm` would carry a call: plan, codecs, bytes, and why. `op` is "all_gather",
-// "reduce_scatter" or "all_reduce"; `count` as in the call. At most `capacity` bytes including the final 0.
-ncclResult_t slimcclExplain(ncclComm_t comm, const char* op, size_t count, ncclDataType_t type, char* text,
-                            size_t capacity);
+// Writes a text that says how `comm` would carry a call: plan, codecs, bytes, and why. `op` is
+// "all_gather", "reduce_scatter" or "all_reduce"; `count` as in the call. At most `capacity` bytes
+// including the final 0.
+ncclResult_t slimcclExplain(ncclComm_t comm, const char* op, size_t count, ncclDataType_t type,
+                            char* text, size_t capacity);
 
 #ifdef __cplusplus
 }

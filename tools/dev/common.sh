@@ -10,7 +10,7 @@ die() { # die MESSAGE [EXIT CODE]
 need_packages() {
   local cluster="iproute2 util-linux"
   local packages="$cluster g++ meson ninja-build pkg-config libucx-dev libhwloc-dev libgtest-dev
-    libgmock-dev libbenchmark-dev libhwy-dev libcli11-dev nlohmann-json3-dev libxxhash-dev
+    libgmock-dev libbenchmark-dev libcli11-dev nlohmann-json3-dev
     binutils git python3-numpy python3-matplotlib"
   case $1 in
     cluster) packages=$cluster ;;

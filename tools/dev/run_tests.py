@@ -23,13 +23,15 @@ SANITIZERS = {
     "asan": {"folder": "build-asan", "option": "address,undefined",
              "suites": ("pure", "conformance"), "filter": None},
     # UCX is not built for TSan, which would report its insides; loopback and shm are our own code.
-    "tsan": {"folder": "build-tsan", "option": "thread", "suites": ("conformance",),
+    "tsan": {"folder": "build-tsan", "option": "thread", "suites": ("conformance", "threads"),
              "filter": "*-*ucx*:*Ucx*"},
 }
 SANITIZER_ENV = {
     "ASAN_OPTIONS": "detect_leaks=1:detect_stack_use_after_return=1:abort_on_error=0",
     "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
     "LSAN_OPTIONS": f"suppressions={ROOT}/tools/dev/lsan.supp:print_suppressions=0",
+    # UCX's memory hooks call back into TSan on threads that TSan has already let go.
+    "UCX_MEM_MMAP_HOOK_MODE": "none",
     "TSAN_OPTIONS": f"halt_on_error=0:second_deadlock_stack=1:suppressions={ROOT}/tools/dev/tsan.supp",
 }
 
