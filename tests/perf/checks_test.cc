@@ -61,7 +61,7 @@ TEST_P(CorruptedResult, NotANumberFails) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Codecs, CorruptedResult, testing::Values("q8", "q4s"),
-                         [](const auto& info) { return std::string(info.param); });
+                         [](const auto& codec) { return std::string(codec.param); });
 
 TEST(ExactResult, OneWrongBitFails) {
   const Inputs inputs(Inputs::Kind::kIntegers, ncclBfloat16, Reduction::kSum, 3);
