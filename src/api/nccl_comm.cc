@@ -26,13 +26,18 @@ SLIMCCL_EXPORT ncclResult_t ncclCommInitRank(ncclComm_t* comm, int nranks, ncclU
 
 SLIMCCL_EXPORT ncclResult_t ncclCommDestroy(ncclComm_t comm) {
   return api::guard("ncclCommDestroy", [&] {
-    if (comm != nullptr) api::take(comm).communicator->destroy();
+    if (comm == nullptr) return;
+    // The handle lives until it is done: an abort from another thread must be able to end a wait.
+    api::find(comm).communicator->destroy();
+    api::forget(comm);
   });
 }
 
 SLIMCCL_EXPORT ncclResult_t ncclCommAbort(ncclComm_t comm) {
   return api::guard("ncclCommAbort", [&] {
-    if (comm != nullptr) api::take(comm).communicator->abort();
+    if (comm == nullptr) return;
+    api::find(comm).communicator->abort();
+    api::forget(comm);
   });
 }
 

@@ -95,8 +95,11 @@ SLIMCCL_EXPORT ncclResult_t slimcclExplain(ncclComm_t comm, const char* op, size
   return api::guard("slimcclExplain", [&] {
     check(op != nullptr && text != nullptr && capacity > 0, ncclInvalidArgument,
           "op or text is null, or capacity is 0");
-    (void)slimccl::quant::type_bytes(type);
-    const auto words = api::find(comm).communicator->explain(
+    const auto communicator = api::find(comm).communicator;
+    const uint64_t most = static_cast<uint64_t>(INT64_MAX) / slimccl::quant::type_bytes(type) /
+                          static_cast<uint64_t>(communicator->ranks());
+    check(count <= most, ncclInvalidArgument, "count ", count, " is more than a call can have");
+    const auto words = communicator->explain(
         {.op = slimccl::collectives::collective_from_name(op), .type = type, .count = count});
     const size_t length = std::min(words.size(), capacity - 1);
     std::memcpy(text, words.data(), length);

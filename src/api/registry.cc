@@ -51,15 +51,10 @@ Entry find(ncclComm_t comm) {
   return found->second;
 }
 
-Entry take(ncclComm_t comm) {
+void forget(ncclComm_t comm) noexcept {
   Registry& all = registry();
   const std::lock_guard lock(all.mutex);
-  const auto handle = reinterpret_cast<uintptr_t>(comm);
-  const auto found = all.entries.find(handle);
-  if (found == all.entries.end()) unknown(handle);
-  Entry entry = std::move(found->second);
-  all.entries.erase(found);
-  return entry;
+  all.entries.erase(reinterpret_cast<uintptr_t>(comm));
 }
 
 }  // namespace slimccl::api

@@ -15,8 +15,9 @@ struct Entry {
 };
 
 [[nodiscard]] ncclComm_t add(std::shared_ptr<runtime::Communicator> communicator);
-// Both throw Error for a handle that names no living communicator. take() also forgets it.
+// Throws Error for a handle that names no living communicator.
 [[nodiscard]] Entry find(ncclComm_t handle);
-[[nodiscard]] Entry take(ncclComm_t handle);
+// The handle names nothing from now on.
+void forget(ncclComm_t handle) noexcept;
 
 }  // namespace slimccl::api

@@ -288,17 +288,19 @@ void Communicator::destroy() {
 
 void Communicator::abort() {
   check_process();
+  bool destroying = false;
   {
     const std::lock_guard lock(mutex_);
-    check(!closed_, ncclInvalidArgument, "the communicator has been destroyed or aborted already");
-    closed_ = true;
+    destroying = std::exchange(closed_, true);
   }
   Engine::instance().run([&] {
+    if (!router_) return;  // destroy() was faster
     bootstrap_->abort("its process called ncclCommAbort");
-    if (async_error_ == ncclSuccess)
+    if (async_error_ == ncclSuccess) {
       fail(ncclInvalidUsage, "this communicator was aborted by ncclCommAbort");
+    }
   });
-  close([](Bootstrap&) {});
+  if (!destroying) close([](Bootstrap&) {});
 }
 
 std::string Communicator::async_error_text() const {

@@ -134,6 +134,29 @@ TEST(Misuse, AnAbortFromAnotherThreadEndsTheCall) {
   });
 }
 
+TEST(Misuse, AnAbortEndsADestroyThatWaits) {
+  with_ranks(2, [](int rank, ncclComm_t& comm) {
+    if (rank == 1) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(600));
+      return;
+    }
+    std::thread caller([&] {
+      float x = 0;
+      EXPECT_EQ(ncclAllReduce(&x, &x, 1, ncclFloat32, ncclSum, comm, nullptr), ncclInvalidUsage);
+    });
+    std::thread destroyer([&] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+      EXPECT_EQ(ncclCommDestroy(comm), ncclSuccess) << ncclGetLastError(nullptr);
+    });
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    EXPECT_EQ(ncclCommAbort(comm), ncclSuccess) << ncclGetLastError(nullptr);
+    caller.join();
+    destroyer.join();
+    EXPECT_EQ(ncclCommDestroy(comm), ncclInvalidArgument);
+    comm = nullptr;
+  });
+}
+
 TEST(Misuse, EveryResultHasAText) {
   for (int code = 0; code < ncclNumResults; ++code) {
     EXPECT_STRNE(ncclGetErrorString(static_cast<ncclResult_t>(code)), "unknown result code");
