@@ -19,7 +19,7 @@ namespace slimccl {
     "all-reduces as gradients in q4s). Must agree on all ranks, else the communicator is exact")   \
   X(uint64_t, floor_elems, "SLIMCCL_FLOOR", 65536,                                                 \
     "calls with fewer elements per rank than this stay exact")                                     \
-  X(uint64_t, segment_elems, "SLIMCCL_SEGMENT", 65536,                                            \
+  X(uint64_t, segment_elems, "SLIMCCL_SEGMENT", 65536,                                             \
     "elements of each rank's slice in one pipeline segment (rounded up to 2048); rank 0's value "  \
     "is used")                                                                                     \
   X(uint64_t, window, "SLIMCCL_WINDOW", 6,                                                         \
