@@ -4,15 +4,14 @@
 
 #include <gtest/gtest.h>
 
-#include <chrono>
 #include <cstring>
 #include <random>
 
 #include "base/error.h"
 #include "collectives/verify.h"
+#include "runtime/cluster.h"
 #include "support/reference.h"
 #include "support/simulate.h"
-#include "transport/loopback/loopback.h"
 
 namespace slimccl::runtime {
 namespace {
@@ -25,41 +24,6 @@ using topology::Topology;
 
 constexpr ExecutorLimits kSmallSegments{
     .segment_elems = 2048, .window = 3, .arena_bytes = uint64_t{1} << 30};
-
-// All ranks of a communicator without bootstrap or threads.
-class Cluster {
- public:
-  Cluster(const std::string& text, const ExecutorLimits& limits) : topology(topology::parse(text)) {
-    const auto hub = transport::make_loopback_hub(topology.ranks());
-    for (int rank = 0; rank < topology.ranks(); ++rank) {
-      std::vector<int> all;
-      for (int peer = 0; peer < topology.ranks(); ++peer) all.push_back(peer);
-      routers.push_back(std::make_unique<Router>(topology.ranks()));
-      routers.back()->add(transport::make_loopback(hub, rank), all);
-      executors.push_back(
-          std::make_unique<ProgressExecutor>(topology, rank, *routers.back(), limits));
-    }
-  }
-
-  // True when all executors are idle in time.
-  bool run(double seconds) {
-    const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
-    while (std::chrono::steady_clock::now() < end) {
-      bool busy = false;
-      for (size_t rank = 0; rank < executors.size(); ++rank) {
-        routers[rank]->progress();
-        executors[rank]->progress();
-        busy |= !executors[rank]->idle();
-      }
-      if (!busy) return true;
-    }
-    return false;
-  }
-
-  Topology topology;
-  std::vector<std::unique_ptr<Router>> routers;
-  std::vector<std::unique_ptr<ProgressExecutor>> executors;
-};
 
 std::vector<std::byte> random_floats(uint64_t bytes, std::mt19937& random) {
   std::normal_distribution<float> normal(0.0f, 1e-3f);
@@ -163,45 +127,42 @@ TEST(SegmentElems, GrowsWhereTheTagWouldRunOut) {
             uint64_t{1} << 24);
 }
 
-TEST(WaitingFor, NamesThePeerAndTheBytes) {
-  Cluster cluster("2x1", kSmallSegments);
-  const Shape shape{.op = Collective::kAllGather, .type = ncclFloat32, .count = 16};
-  std::vector<float> input(16), output(32);
-  cluster.executors[0]->start({shape,
-                               {&collectives::find_row(shape.op, "exact"), {}, "", ""},
-                               reinterpret_cast<std::byte*>(input.data()),
-                               reinterpret_cast<std::byte*>(output.data()),
-                               collectives::Alias::none(),
-                               false,
-                               1.0f});
-  EXPECT_FALSE(cluster.run(0.05));
-  EXPECT_NE(cluster.executors[0]->waiting_for().find("to receive 64 bytes from rank 1"),
-            std::string::npos)
-      << cluster.executors[0]->waiting_for();
-  cluster.routers[0]->abort("the test ends");
-  cluster.executors[0]->drop();
+// Rank 0 of two calls an all-gather of 16 floats; rank 1 does not.
+class LonelyCall : public ::testing::Test {
+ protected:
+  LonelyCall() {
+    const Shape shape{.op = Collective::kAllGather, .type = ncclFloat32, .count = 16};
+    cluster_.executors[0]->start({shape,
+                                  {&collectives::find_row(shape.op, "exact"), {}, "", ""},
+                                  reinterpret_cast<std::byte*>(input_.data()),
+                                  reinterpret_cast<std::byte*>(output_.data()),
+                                  collectives::Alias::none(),
+                                  false,
+                                  1.0f});
+  }
+  ~LonelyCall() override {
+    cluster_.routers[0]->abort("the test ends");
+    cluster_.executors[0]->drop();
+  }
+
+  std::vector<float> input_ = std::vector<float>(16), output_ = std::vector<float>(32);
+  Cluster cluster_{"2x1", kSmallSegments};
+};
+
+TEST_F(LonelyCall, SaysWhichPeerAndBytesItWaitsFor) {
+  EXPECT_FALSE(cluster_.run(0.05));
+  const std::string text = cluster_.executors[0]->waiting_for();
+  EXPECT_NE(text.find("to receive 64 bytes from rank 1"), std::string::npos) << text;
 }
 
-TEST(Failure, NamesThePeerThatLeft) {
-  Cluster cluster("2x1", kSmallSegments);
-  const Shape shape{.op = Collective::kAllGather, .type = ncclFloat32, .count = 16};
-  std::vector<float> input(16), output(32);
-  cluster.executors[0]->start({shape,
-                               {&collectives::find_row(shape.op, "exact"), {}, "", ""},
-                               reinterpret_cast<std::byte*>(input.data()),
-                               reinterpret_cast<std::byte*>(output.data()),
-                               collectives::Alias::none(),
-                               false,
-                               1.0f});
-  cluster.routers[1]->abort("it had enough");
-  for (int i = 0; i < 1000 && !cluster.executors[0]->failure(); ++i) {
-    cluster.routers[0]->progress();
-    cluster.executors[0]->progress();
+TEST_F(LonelyCall, FailsWithThePeerThatLeft) {
+  cluster_.routers[1]->abort("it had enough");
+  for (int i = 0; i < 1000 && !cluster_.executors[0]->failure(); ++i) {
+    cluster_.routers[0]->progress();
+    cluster_.executors[0]->progress();
   }
-  ASSERT_TRUE(cluster.executors[0]->failure());
-  EXPECT_EQ(cluster.executors[0]->failure()->rank, 1);
-  cluster.routers[0]->abort("the test ends");
-  cluster.executors[0]->drop();
+  ASSERT_TRUE(cluster_.executors[0]->failure());
+  EXPECT_EQ(cluster_.executors[0]->failure()->rank, 1);
 }
 
 }  // namespace

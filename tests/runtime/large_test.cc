@@ -3,11 +3,8 @@
 #include <gtest/gtest.h>
 #include <sys/sysinfo.h>
 
-#include <chrono>
-
 #include "base/error.h"
-#include "runtime/executor.h"
-#include "transport/loopback/loopback.h"
+#include "runtime/cluster.h"
 
 namespace slimccl::runtime {
 namespace {
@@ -30,44 +27,10 @@ uint16_t pattern(uint64_t index) {
   return static_cast<uint16_t>(0x3f00 + (index / 64 * 2654435761u >> 8) % 256);
 }
 
-class Pair {
- public:
-  explicit Pair(const ExecutorLimits& limits) : topology_(topology::parse("2x1")) {
-    const auto hub = transport::make_loopback_hub(2);
-    for (int rank = 0; rank < 2; ++rank) {
-      routers_.push_back(std::make_unique<Router>(2));
-      routers_.back()->add(transport::make_loopback(hub, rank), {0, 1});
-      executors_.push_back(
-          std::make_unique<ProgressExecutor>(topology_, rank, *routers_.back(), limits));
-    }
-  }
-
-  void start(int rank, const Operation& operation) {
-    executors_[static_cast<size_t>(rank)]->start(operation);
-  }
-
-  bool run(double seconds) {
-    const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
-    while (std::chrono::steady_clock::now() < end) {
-      for (size_t rank = 0; rank < 2; ++rank) {
-        routers_[rank]->progress();
-        executors_[rank]->progress();
-      }
-      if (executors_[0]->idle() && executors_[1]->idle()) return true;
-    }
-    return false;
-  }
-
- private:
-  topology::Topology topology_;
-  std::vector<std::unique_ptr<Router>> routers_;
-  std::vector<std::unique_ptr<ProgressExecutor>> executors_;
-};
-
 TEST(Large, AnInPlaceAllGatherBeyondTwoToThe31Bytes) {
   if (!enough_memory())
     GTEST_SKIP() << "SKIPPED: needs " << kNeededBytes << " bytes of free memory";
-  Pair pair({.segment_elems = 1 << 18, .window = 4, .arena_bytes = uint64_t{256} << 20});
+  Cluster pair("2x1", {.segment_elems = 1 << 18, .window = 4, .arena_bytes = uint64_t{256} << 20});
   std::vector<std::unique_ptr<uint16_t[]>> buffers;
   const Shape shape{.op = Collective::kAllGather, .type = ncclBfloat16, .count = kElems};
   for (int rank = 0; rank < 2; ++rank) {
@@ -75,8 +38,7 @@ TEST(Large, AnInPlaceAllGatherBeyondTwoToThe31Bytes) {
     uint16_t* own = buffers.back().get() + static_cast<uint64_t>(rank) * kElems;
     for (uint64_t i = 0; i < kElems; ++i)
       own[i] = pattern(static_cast<uint64_t>(rank) * kElems + i);
-    pair.start(
-        rank,
+    pair.executors[static_cast<size_t>(rank)]->start(
         {shape,
          {&collectives::find_row(shape.op, "two_hop"), Codecs{Codec::kTensor, Codec::kBf16}, "",
           ""},
