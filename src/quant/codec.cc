@@ -65,6 +65,22 @@ bool is_lossless(Codec codec, ncclDataType_t type) {
   return false;
 }
 
+Form form_of(Codec codec, ncclDataType_t type) {
+  switch (codec) {
+    case Codec::kFp32:
+      return Form::kFp32;
+    case Codec::kBf16:
+      return Form::kBf16;
+    case Codec::kQ8:
+      return Form::kQ8;
+    case Codec::kQ4s:
+      return Form::kQ4s;
+    case Codec::kTensor:
+      break;
+  }
+  return type == ncclFloat32 ? Form::kFp32 : type == ncclBfloat16 ? Form::kBf16 : Form::kFp16;
+}
+
 uint64_t type_bytes(ncclDataType_t type) { return info(type).bytes; }
 std::string_view type_name(ncclDataType_t type) { return info(type).name; }
 

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <string_view>
 
+#include "quant/form.h"
+#include "quant/layout.h"
 #include "slimccl/nccl.h"
 
 namespace slimccl::quant {
@@ -16,13 +18,12 @@ enum class Codec : uint8_t { kTensor, kFp32, kBf16, kQ8, kQ4s };
 inline constexpr Codec kAllCodecs[] = {Codec::kTensor, Codec::kFp32, Codec::kBf16, Codec::kQ8,
                                        Codec::kQ4s};
 
-inline constexpr uint64_t kSuperblock = 2048;  // elements; a message is cut into these
-inline constexpr uint64_t kMessageAlign =
-    64;  // bytes: messages start on it, and q8/q4s message sizes are multiples
-
 [[nodiscard]] std::string_view name(Codec codec);  // "tensor", "fp32", "bf16", "q8", "q4s"
 [[nodiscard]] Codec codec_from_name(std::string_view name);  // throws Error naming the known ones
 [[nodiscard]] bool is_lossless(Codec codec, ncclDataType_t type);
+
+// `type` matters for kTensor only, and is then fp32, bf16 or fp16.
+[[nodiscard]] Form form_of(Codec codec, ncclDataType_t type);
 
 [[nodiscard]] uint64_t type_bytes(
     ncclDataType_t type);  // bytes of one element; throws for an unknown type

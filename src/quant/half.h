@@ -5,23 +5,22 @@
 
 #include <cstdint>
 
-#include "quant/isa.h"
+#include "quant/bits.h"
 
 namespace slimccl::quant {
-inline namespace SLIMCCL_ISA {
 
 inline constexpr uint32_t kBf16MaxBits = 0x7f7f0000;  // largest finite values, as fp32
 inline constexpr uint32_t kFp16MaxBits = 0x477fe000;  // 65504
 
-inline float bf16_to_float(uint16_t half) { return float_of(uint32_t{half} << 16); }
+SLIMCCL_HD inline float bf16_to_float(uint16_t half) { return float_of(uint32_t{half} << 16); }
 
-inline uint16_t float_to_bf16(float value) {
+SLIMCCL_HD inline uint16_t float_to_bf16(float value) {
   const uint32_t bits = bits_of(value);
   const uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
   return static_cast<uint16_t>((bits & kMagnitudeMask) > kInfinityBits ? kNanBits >> 16 : rounded);
 }
 
-inline float fp16_to_float(uint16_t half) {
+SLIMCCL_HD inline float fp16_to_float(uint16_t half) {
   constexpr uint32_t kRebias = uint32_t{127 - 15} << 23;
   constexpr uint32_t kSmallest = 0x38800000;  // 2^-14, the smallest normal fp16
   const uint32_t magnitude = uint32_t{half & 0x7fffu} << 13;
@@ -33,7 +32,7 @@ inline float fp16_to_float(uint16_t half) {
   return float_of(bits | uint32_t{half & 0x8000u} << 16);
 }
 
-inline uint16_t float_to_fp16(float value) {
+SLIMCCL_HD inline uint16_t float_to_fp16(float value) {
   const uint32_t bits = bits_of(value);
   const uint32_t magnitude = bits & kMagnitudeMask;
   const uint32_t normal =
@@ -47,5 +46,4 @@ inline uint16_t float_to_fp16(float value) {
   return static_cast<uint16_t>(select(magnitude > kInfinityBits, 0x7e00, half));
 }
 
-}  // namespace SLIMCCL_ISA
 }  // namespace slimccl::quant

@@ -1,24 +1,18 @@
 #include "quant/kernels.h"
 
+#include <cstring>
 #include <vector>
 
 #include "base/error.h"
-#include "quant/kernels_row.h"
+#include "quant/q4s.h"
+#include "quant/q8.h"
+#include "quant/rows.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
 
 namespace slimccl::quant {
-
-#if defined(__x86_64__)
-namespace avx2 {
-RowFold fold_row;
-}
-namespace avx512 {
-RowFold fold_row;
-}
-#endif
 
 namespace {
 
@@ -44,24 +38,42 @@ class StandardArithmetic {
 #endif
 };
 
-template <RowFold kRow>
-void fold(std::span<const Source> sources, const Sink& sink, ncclDataType_t type, uint64_t elems) {
+// Messages are functions of their elements to the last byte.
+template <class Format>
+void clear_padding(std::byte* message, uint64_t elems) {
+  const uint64_t factors = Format::factor_bytes(elems), head = Format::head_bytes(elems);
+  const uint64_t used =
+      head + elems / kSuperblock * Format::kRecordBytes + Format::record_bytes(elems % kSuperblock);
+  std::memset(message + factors, 0, head - factors);
+  std::memset(message + used, 0, (kMessageAlign - used % kMessageAlign) % kMessageAlign);
+}
+
+bool is_copy(std::span<const Source> sources, Form to, ncclDataType_t type) {
+  return sources.size() == 1 && sources[0].scale == 1.0f && is_plain(to) &&
+         form_of(sources[0].codec, type) == to;
+}
+
+void fold_with(RowFold* row, std::span<const Source> sources, const Sink& sink, ncclDataType_t type,
+               uint64_t elems) {
   ensure(!sources.empty(), "fold without sources");
   ensure(is_float(type), "fold of ", type_name(type), " elements");
   if (elems == 0) return;
+  const Form to = form_of(sink.codec, type);
+  if (is_copy(sources, to, type)) {
+    if (sink.data != sources[0].data) {
+      std::memcpy(sink.data, sources[0].data, elems * plain_bytes(to));
+    }
+    return;
+  }
   const StandardArithmetic standard;
-  kRow(sources.data(), sources.size(), sink, type, elems);
+  row(sources.data(), sources.size(), sink, type, elems);
+  if (to == Form::kQ8) clear_padding<Q8>(sink.data, elems);
+  if (to == Form::kQ4s) clear_padding<Q4s>(sink.data, elems);
 }
 
 std::vector<Kernels> usable_rows() {
-  std::vector<Kernels> rows = {{"scalar", fold<scalar::fold_row>}};
-#if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx2")) rows.push_back({"avx2", fold<avx2::fold_row>});
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
-    rows.push_back({"avx512", fold<avx512::fold_row>});
-  }
-#endif
+  std::vector<Kernels> rows = {{"scalar", scalar_fold}};
+  for (const Kernels& row : vector_rows()) rows.push_back(row);
   return rows;
 }
 
@@ -70,6 +82,11 @@ std::vector<Kernels> usable_rows() {
 std::span<const Kernels> all_kernels() {
   static const std::vector<Kernels> rows = usable_rows();
   return rows;
+}
+
+void Kernels::fold(std::span<const Source> sources, const Sink& sink, ncclDataType_t type,
+                   uint64_t elems) const {
+  fold_with(row, sources, sink, type, elems);
 }
 
 const Kernels& best_kernels() { return all_kernels().back(); }

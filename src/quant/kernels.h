@@ -7,7 +7,7 @@
 //                                                       IEEE rounding, no contraction; a scale of
 //                                                       exactly 1 is skipped
 //
-// Rows of the table (scalar reference now, SIMD and CUDA rows later) give identical bits. Sources
+// Rows of the table give identical bits, and so do the CUDA kernels (quant/cuda/). Sources
 // and sink may have any element alignment on the tensor side; messages are 64-byte aligned. The
 // sink may be the same memory as a kTensor/kFp32 source of equal element size (elementwise in
 // place), otherwise they do not overlap.
@@ -35,12 +35,19 @@ struct Sink {
   bool saturate;
 };
 
-// One row: how one target (scalar, an ISA, later a GPU) does the work.
+// What a row implements, without fold()'s checks: count >= 1 sources, elems >= 1, the default
+// floating-point mode, nothing that is a mere copy, no padding to clear.
+using RowFold = void(const Source* sources, uint64_t count, const Sink& sink, ncclDataType_t type,
+                     uint64_t elems);
+
+// One row: how one target (the scalar reference, an instruction set) does the work.
 struct Kernels {
-  const char* name;  // "scalar", later "avx2", ...
+  const char* name;  // "scalar", "avx2", ...
+  RowFold* row;
+
   // `type` is the tensor's type wherever codec == kTensor: fp32, bf16 or fp16.
-  void (*fold)(std::span<const Source> sources, const Sink& sink, ncclDataType_t type,
-               uint64_t elems);
+  void fold(std::span<const Source> sources, const Sink& sink, ncclDataType_t type,
+            uint64_t elems) const;
 };
 
 [[nodiscard]] std::span<const Kernels>
