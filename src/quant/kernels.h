@@ -33,6 +33,8 @@ struct Sink {
   // True where no sum happens (an all-gather): a finite value that would round to infinity becomes
   // the type's largest finite value instead. Infinities and NaN of the sources stay.
   bool saturate;
+  // A hint: the sink is larger than the caches and not read again soon, so stores may go past them.
+  bool streaming = false;
 };
 
 // What a row implements, without fold()'s checks: count >= 1 sources, elems >= 1, the default
