@@ -1,0 +1,36 @@
+// The only functions of the kernels that touch global memory, so that the CPU twin
+// (tests/cuda/twin) can check each access. Every access is aligned to its own size.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace slimccl::quant::cuda {
+
+#if defined(__CUDACC__)
+__device__ inline void check_access(const void*, uint32_t, bool) {}
+#else
+void check_access(const void* address, uint32_t bytes, bool write);  // the twin's
+#endif
+
+template <class Word>
+__device__ __forceinline__ Word load(const void* address) {
+  check_access(address, sizeof(Word), false);
+  return *static_cast<const Word*>(address);
+}
+
+template <class Word>
+__device__ __forceinline__ void store(void* address, Word value) {
+  check_access(address, sizeof(Word), true);
+  *static_cast<Word*>(address) = value;
+}
+
+__device__ __forceinline__ uint4 ld16(const void* address) { return load<uint4>(address); }
+__device__ __forceinline__ void st16(void* address, uint4 value) { store(address, value); }
+
+// Tensors promise no more than the alignment of their elements.
+__device__ __forceinline__ bool is_wide(const void* address) {
+  return reinterpret_cast<uintptr_t>(address) % sizeof(uint4) == 0;
+}
+
+}  // namespace slimccl::quant::cuda
