@@ -1,5 +1,5 @@
-// The compiled CUDA kernels as data: what nvcc made of kernels.cu, for the driver to load. The bytes
-// live as long as the library.
+// The compiled CUDA kernels as data: what nvcc made of kernels.cu, for the driver to load. The
+// bytes live as long as the library.
 #pragma once
 
 #include "base/bytes.h"
