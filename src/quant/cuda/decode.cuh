@@ -19,26 +19,31 @@ __device__ __forceinline__ float difference(uint32_t code, uint32_t zero) {
   return float_of(kTwo23 | code) - float_of(kTwo23 | zero);
 }
 
+__device__ __forceinline__ void add(float value, float scale, float& sum) {
+  sum = sum + value * scale;
+}
+
 __device__ __forceinline__ void decode_fp32(const std::byte* data, const Place& place,
-                                            float (&into)[kElems]) {
+                                            float scale, float (&sums)[kElems]) {
   uint32_t words[kElems];
   load_words(data + plain_offset(place, 4), place.count, words);
 #pragma unroll
-  for (uint32_t i = 0; i < kElems; ++i) into[i] = float_of(words[i]);
+  for (uint32_t i = 0; i < kElems; ++i) add(float_of(words[i]), scale, sums[i]);
 }
 
 __device__ __forceinline__ void decode_half(Form form, const std::byte* data, const Place& place,
-                                            float (&into)[kElems]) {
-  uint16_t halves[kElems];
-  load_halves(data + plain_offset(place, 2), place.count, halves);
+                                            float scale, float (&sums)[kElems]) {
+  uint32_t pairs[kPairs];
+  load_pairs(data + plain_offset(place, 2), place.count, pairs);
 #pragma unroll
   for (uint32_t i = 0; i < kElems; ++i) {
-    into[i] = form == Form::kBf16 ? bf16_to_float(halves[i]) : fp16_to_float(halves[i]);
+    const uint16_t half = half_of(pairs, i);
+    add(form == Form::kBf16 ? bf16_to_float(half) : fp16_to_float(half), scale, sums[i]);
   }
 }
 
 __device__ __forceinline__ void decode_q8(const std::byte* message, const Place& place,
-                                          float (&into)[kElems]) {
+                                          float scale, float (&sums)[kElems]) {
   const std::byte* record = message + record_offset<Q8>(place);
   const float factor =
       Q8::factor_of(load<uint16_t>(record + place.first / Q8::kBlock * sizeof(uint16_t)));
@@ -48,40 +53,24 @@ __device__ __forceinline__ void decode_q8(const std::byte* message, const Place&
 #pragma unroll
   for (uint32_t i = 0; i < kElems; ++i) {
     const uint32_t code = words[i / 4] >> i % 4 * 8 & 255;
-    into[i] = clamp_to_finite(difference(code, 128) * factor);
+    add(clamp_to_finite(difference(code, 128) * factor), scale, sums[i]);
   }
 }
 
 __device__ __forceinline__ void decode_q4s(const std::byte* message, const Place& place,
-                                           float (&into)[kElems]) {
+                                           float scale, float (&sums)[kElems]) {
   constexpr uint32_t kHalf = Q4s::kBlock / 2;
   const std::byte* record = message + record_offset<Q4s>(place);
   const uint32_t block = place.first / Q4s::kBlock, from = place.first % Q4s::kBlock;
   const float factor = load<float>(message + place.superblock * sizeof(float));
-  const float scale = canonical(factor * Q4s::e4m3_to_float(load<uint8_t>(record + block)));
+  const float block_scale = canonical(factor * Q4s::e4m3_to_float(load<uint8_t>(record + block)));
   const uint2 nibbles = load<uint2>(record + Q4s::kScaleBytes + block * kHalf + from % kHalf);
   const uint32_t shift = from < kHalf ? 0 : 4;  // the second half of a block is in the high halves
   const uint32_t words[] = {nibbles.x >> shift, nibbles.y >> shift};
 #pragma unroll
   for (uint32_t i = 0; i < kElems; ++i) {
     const uint32_t code = words[i / 4] >> i % 4 * 8 & 15;
-    into[i] = clamp_to_finite(difference(code, 8) * scale);
-  }
-}
-
-__device__ __forceinline__ void decode(Form form, const std::byte* data, const Place& place,
-                                       float (&into)[kElems]) {
-  switch (form) {
-    case Form::kFp32:
-      return decode_fp32(data, place, into);
-    case Form::kBf16:
-      return decode_half(Form::kBf16, data, place, into);
-    case Form::kFp16:
-      return decode_half(Form::kFp16, data, place, into);
-    case Form::kQ8:
-      return decode_q8(data, place, into);
-    case Form::kQ4s:
-      return decode_q4s(data, place, into);
+    add(clamp_to_finite(difference(code, 8) * block_scale), scale, sums[i]);
   }
 }
 

@@ -54,16 +54,22 @@ __device__ __forceinline__ void encode_fp32(const float (&sums)[kElems], const P
 }
 
 template <Form kTo>
+__device__ __forceinline__ uint16_t half_from(float sum, bool saturate) {
+  constexpr bool kBf16 = kTo == Form::kBf16;
+  if (saturate) sum = saturated(sum, kBf16 ? kBf16MaxBits : kFp16MaxBits);
+  return kBf16 ? float_to_bf16(sum) : float_to_fp16(sum);
+}
+
+template <Form kTo>
 __device__ __forceinline__ void encode_half(const float (&sums)[kElems], const Place& place,
                                             bool saturate, std::byte* sink) {
-  constexpr bool kBf16 = kTo == Form::kBf16;
-  uint16_t halves[kElems];
+  uint32_t pairs[kPairs];
 #pragma unroll
-  for (uint32_t i = 0; i < kElems; ++i) {
-    const float sum = saturate ? saturated(sums[i], kBf16 ? kBf16MaxBits : kFp16MaxBits) : sums[i];
-    halves[i] = kBf16 ? float_to_bf16(sum) : float_to_fp16(sum);
+  for (uint32_t i = 0; i < kElems; i += 2) {
+    pairs[i / 2] =
+        pair_of(half_from<kTo>(sums[i], saturate), half_from<kTo>(sums[i + 1], saturate));
   }
-  store_halves(halves, place.count, sink + plain_offset(place, 2));
+  store_pairs(pairs, place.count, sink + plain_offset(place, 2));
 }
 
 // Sums beyond the end are +0. Then codes beyond it are 0, which is what padding is made of, and

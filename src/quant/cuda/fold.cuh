@@ -9,7 +9,7 @@
 
 namespace slimccl::quant::cuda {
 
-__device__ __forceinline__ const FoldJob& job_of(const FoldBatch& batch, uint32_t superblock) {
+__device__ __forceinline__ uint32_t job_at(const FoldBatch& batch, uint32_t superblock) {
   uint32_t low = 0, high = batch.job_count;  // low begins at or before it, high does not
   while (high - low > 1) {
     const uint32_t middle = (low + high) / 2;
@@ -19,27 +19,60 @@ __device__ __forceinline__ const FoldJob& job_of(const FoldBatch& batch, uint32_
       high = middle;
     }
   }
-  return batch.jobs[low];
+  return low;
+}
+
+// The same value, about which the compiler knows nothing: so it computes what follows from it anew
+// instead of keeping it in registers, of which a thread has 32.
+__device__ __forceinline__ uint32_t forgotten(uint32_t value) {
+  asm volatile("" : "+r"(value));
+  return value;
+}
+
+template <Form kFrom>
+__device__ __forceinline__ void add_run(const SourceRun& run, const FoldJob& job,
+                                        float (&sums)[kElems]) {
+  const Place place = place_of(job);
+  if (place.count == 0) return;
+  const auto* data = static_cast<const std::byte*>(run.data);
+#pragma unroll 1
+  for (uint32_t k = 0; k < run.count; ++k, data += run.stride_bytes) {
+    if constexpr (kFrom == Form::kFp32) decode_fp32(data, place, run.scale, sums);
+    if constexpr (kFrom == Form::kBf16) decode_half(Form::kBf16, data, place, run.scale, sums);
+    if constexpr (kFrom == Form::kFp16) decode_half(Form::kFp16, data, place, run.scale, sums);
+    if constexpr (kFrom == Form::kQ8) decode_q8(data, place, run.scale, sums);
+    if constexpr (kFrom == Form::kQ4s) decode_q4s(data, place, run.scale, sums);
+  }
 }
 
 // The sum in fp32. It begins as -0, which is what adds nothing: -0 + x is x, for x = -0 too; and
 // x * 1 is x. Both may lose the payload of a NaN, which no sink keeps.
-__device__ __forceinline__ void sum_of(const FoldBatch& batch, const FoldJob& job,
-                                       const Place& place, float (&sums)[kElems]) {
+__device__ __forceinline__ void sum_of(const FoldBatch& batch, uint32_t index,
+                                       float (&sums)[kElems]) {
 #pragma unroll
   for (uint32_t i = 0; i < kElems; ++i) sums[i] = -0.0f;
-  for (uint32_t r = 0; r < job.runs && place.count > 0; ++r) {
-    const SourceRun& run = batch.runs[job.first_run + r];
-    const auto* data = static_cast<const std::byte*>(run.data);
-    for (uint32_t k = 0; k < run.count; ++k, data += run.stride_bytes) {
-      float elems[kElems];
-      decode(run.form, data, place, elems);
-#pragma unroll
-      for (uint32_t i = 0; i < kElems; ++i) sums[i] = sums[i] + elems[i] * run.scale;
+  const uint32_t first = batch.jobs[index].first_run, end = first + batch.jobs[index].runs;
+#pragma unroll 1
+  for (uint32_t r = first; r < end; ++r) {
+    const SourceRun& run = batch.runs[r];
+    switch (run.form) {
+      case Form::kFp32:
+        add_run<Form::kFp32>(run, batch.jobs[forgotten(index)], sums);
+        break;
+      case Form::kBf16:
+        add_run<Form::kBf16>(run, batch.jobs[forgotten(index)], sums);
+        break;
+      case Form::kFp16:
+        add_run<Form::kFp16>(run, batch.jobs[forgotten(index)], sums);
+        break;
+      case Form::kQ8:
+        add_run<Form::kQ8>(run, batch.jobs[forgotten(index)], sums);
+        break;
+      case Form::kQ4s:
+        add_run<Form::kQ4s>(run, batch.jobs[forgotten(index)], sums);
+        break;
     }
   }
-#pragma unroll
-  for (uint32_t i = 0; i < kElems; ++i) sums[i] = i < place.count ? sums[i] : 0.0f;
 }
 
 template <Form kTo>
@@ -50,29 +83,34 @@ __device__ __forceinline__ bool is_copy(const FoldBatch& batch, const FoldJob& j
 
 // Bit by bit, NaN payloads included.
 template <Form kTo>
-__device__ __forceinline__ void copy(const void* from, const Place& place, std::byte* sink) {
+__device__ __forceinline__ void copy(const FoldBatch& batch, const FoldJob& job) {
+  const Place place = place_of(job);
   const uint64_t offset = plain_offset(place, plain_bytes(kTo));
-  const std::byte* data = static_cast<const std::byte*>(from) + offset;
+  const auto* data = static_cast<const std::byte*>(batch.runs[job.first_run].data) + offset;
+  auto* sink = static_cast<std::byte*>(job.sink) + offset;
   if constexpr (kTo == Form::kFp32) {
     uint32_t words[kElems];
     load_words(data, place.count, words);
-    store_words(words, place.count, sink + offset);
+    store_words(words, place.count, sink);
   } else {
-    uint16_t halves[kElems];
-    load_halves(data, place.count, halves);
-    store_halves(halves, place.count, sink + offset);
+    uint32_t pairs[kPairs];
+    load_pairs(data, place.count, pairs);
+    store_pairs(pairs, place.count, sink);
   }
 }
 
 template <Form kTo>
 __device__ __forceinline__ void fold(const FoldBatch& batch) {
-  const FoldJob& job = job_of(batch, blockIdx.x);
-  const Place place = place_of(job);
-  auto* sink = static_cast<std::byte*>(job.sink);
-  if (is_copy<kTo>(batch, job)) return copy<kTo>(batch.runs[job.first_run].data, place, sink);
+  const uint32_t index = job_at(batch, blockIdx.x);
+  if (is_copy<kTo>(batch, batch.jobs[index])) return copy<kTo>(batch, batch.jobs[index]);
 
   float sums[kElems];
-  sum_of(batch, job, place, sums);
+  sum_of(batch, index, sums);
+  const FoldJob& job = batch.jobs[forgotten(index)];
+  const Place place = place_of(job);
+  auto* sink = static_cast<std::byte*>(job.sink);
+#pragma unroll
+  for (uint32_t i = 0; i < kElems; ++i) sums[i] = i < place.count ? sums[i] : 0.0f;
   if constexpr (kTo == Form::kFp32) encode_fp32(sums, place, sink);
   if constexpr (kTo == Form::kBf16 || kTo == Form::kFp16) {
     encode_half<kTo>(sums, place, job.saturate != 0, sink);

@@ -14,7 +14,7 @@ static_assert(kElems == 8, "the accesses and shuffles of the kernels are made fo
 
 struct Place {
   uint64_t total;       // elements of the job
-  uint64_t superblock;  // of the job, counted from 0
+  uint32_t superblock;  // of the job, counted from 0
   uint32_t elems;       // of this superblock: fewer than kSuperblock in the last one only
   uint32_t first;       // of this thread in the superblock
   uint32_t count;       // of this thread's elements that exist: 0 to kElems
@@ -24,7 +24,7 @@ __device__ __forceinline__ Place place_of(const FoldJob& job) {
   Place place;
   place.total = job.elems;
   place.superblock = blockIdx.x - job.first_superblock;
-  const uint64_t left = job.elems - place.superblock * kSuperblock;
+  const uint64_t left = job.elems - uint64_t{place.superblock} * kSuperblock;
   place.elems = static_cast<uint32_t>(left < kSuperblock ? left : kSuperblock);
   place.first = threadIdx.x * kElems;
   const uint32_t rest = place.elems > place.first ? place.elems - place.first : 0;
@@ -35,12 +35,12 @@ __device__ __forceinline__ Place place_of(const FoldJob& job) {
 // Where the record of this superblock lies in a message.
 template <class Format>
 __device__ __forceinline__ uint64_t record_offset(const Place& place) {
-  return Format::head_bytes(place.total) + place.superblock * Format::kRecordBytes;
+  return Format::head_bytes(place.total) + uint64_t{place.superblock} * Format::kRecordBytes;
 }
 
 // Where this thread's elements lie in a tensor with elements of `bytes` bytes.
 __device__ __forceinline__ uint64_t plain_offset(const Place& place, uint32_t bytes) {
-  return (place.superblock * kSuperblock + place.first) * bytes;
+  return (uint64_t{place.superblock} * kSuperblock + place.first) * bytes;
 }
 
 }  // namespace slimccl::quant::cuda

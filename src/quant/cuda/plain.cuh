@@ -11,9 +11,14 @@
 
 namespace slimccl::quant::cuda {
 
-__device__ __forceinline__ uint16_t low_half(uint32_t word) { return static_cast<uint16_t>(word); }
-__device__ __forceinline__ uint16_t high_half(uint32_t word) {
-  return static_cast<uint16_t>(word >> 16);
+inline constexpr uint32_t kPairs = kElems / 2;
+
+// Two 2-byte elements in a register: of eight, number i is in pair i / 2, the even one below.
+__device__ __forceinline__ uint16_t half_of(const uint32_t (&pairs)[kPairs], uint32_t i) {
+  return static_cast<uint16_t>(i % 2 == 0 ? pairs[i / 2] : pairs[i / 2] >> 16);
+}
+__device__ __forceinline__ uint32_t pair_of(uint16_t low, uint16_t high) {
+  return low | uint32_t{high} << 16;
 }
 
 __device__ __forceinline__ void load_words(const std::byte* from, uint32_t count,
@@ -30,19 +35,19 @@ __device__ __forceinline__ void load_words(const std::byte* from, uint32_t count
   }
 }
 
-__device__ __forceinline__ void load_halves(const std::byte* from, uint32_t count,
-                                            uint16_t (&halves)[kElems]) {
+__device__ __forceinline__ void load_pairs(const std::byte* from, uint32_t count,
+                                           uint32_t (&pairs)[kPairs]) {
   if (count == kElems && is_wide(from)) {
     const uint4 all = ld16(from);
-    halves[0] = low_half(all.x), halves[1] = high_half(all.x);
-    halves[2] = low_half(all.y), halves[3] = high_half(all.y);
-    halves[4] = low_half(all.z), halves[5] = high_half(all.z);
-    halves[6] = low_half(all.w), halves[7] = high_half(all.w);
+    pairs[0] = all.x, pairs[1] = all.y, pairs[2] = all.z, pairs[3] = all.w;
     return;
   }
 #pragma unroll
-  for (uint32_t i = 0; i < kElems; ++i) {
-    halves[i] = i < count ? load<uint16_t>(from + i * sizeof(uint16_t)) : uint16_t{0};
+  for (uint32_t i = 0; i < kElems; i += 2) {
+    const std::byte* at = from + i * sizeof(uint16_t);
+    const uint16_t low = i < count ? load<uint16_t>(at) : uint16_t{0};
+    const uint16_t high = i + 1 < count ? load<uint16_t>(at + sizeof(uint16_t)) : uint16_t{0};
+    pairs[i / 2] = pair_of(low, high);
   }
 }
 
@@ -59,20 +64,15 @@ __device__ __forceinline__ void store_words(const uint32_t (&words)[kElems], uin
   }
 }
 
-__device__ __forceinline__ uint32_t joined(uint16_t low, uint16_t high) {
-  return low | uint32_t{high} << 16;
-}
-
-__device__ __forceinline__ void store_halves(const uint16_t (&halves)[kElems], uint32_t count,
-                                             std::byte* into) {
+__device__ __forceinline__ void store_pairs(const uint32_t (&pairs)[kPairs], uint32_t count,
+                                            std::byte* into) {
   if (count == kElems && is_wide(into)) {
-    st16(into, uint4{joined(halves[0], halves[1]), joined(halves[2], halves[3]),
-                     joined(halves[4], halves[5]), joined(halves[6], halves[7])});
+    st16(into, uint4{pairs[0], pairs[1], pairs[2], pairs[3]});
     return;
   }
 #pragma unroll
   for (uint32_t i = 0; i < kElems; ++i) {
-    if (i < count) store(into + i * sizeof(uint16_t), halves[i]);
+    if (i < count) store(into + i * sizeof(uint16_t), half_of(pairs, i));
   }
 }
 
