@@ -29,19 +29,16 @@ __device__ __forceinline__ uint32_t forgotten(uint32_t value) {
   return value;
 }
 
-template <Form kFrom>
+template <class Reader>
 __device__ __forceinline__ void add_run(const SourceRun& run, const FoldJob& job,
                                         float (&sums)[kElems]) {
   const Place place = place_of(job);
   if (place.count == 0) return;
-  const auto* data = static_cast<const std::byte*>(run.data);
+  Reader reader(static_cast<const std::byte*>(run.data), place);
 #pragma unroll 1
-  for (uint32_t k = 0; k < run.count; ++k, data += run.stride_bytes) {
-    if constexpr (kFrom == Form::kFp32) decode_fp32(data, place, run.scale, sums);
-    if constexpr (kFrom == Form::kBf16) decode_half(Form::kBf16, data, place, run.scale, sums);
-    if constexpr (kFrom == Form::kFp16) decode_half(Form::kFp16, data, place, run.scale, sums);
-    if constexpr (kFrom == Form::kQ8) decode_q8(data, place, run.scale, sums);
-    if constexpr (kFrom == Form::kQ4s) decode_q4s(data, place, run.scale, sums);
+  for (uint32_t k = 0; k < run.count; ++k) {
+    reader.add_to(sums, run.scale);
+    reader.step(run.stride_bytes);
   }
 }
 
@@ -57,19 +54,19 @@ __device__ __forceinline__ void sum_of(const FoldBatch& batch, uint32_t index,
     const SourceRun& run = batch.runs[r];
     switch (run.form) {
       case Form::kFp32:
-        add_run<Form::kFp32>(run, batch.jobs[forgotten(index)], sums);
+        add_run<Fp32Reader>(run, batch.jobs[forgotten(index)], sums);
         break;
       case Form::kBf16:
-        add_run<Form::kBf16>(run, batch.jobs[forgotten(index)], sums);
+        add_run<Bf16Reader>(run, batch.jobs[forgotten(index)], sums);
         break;
       case Form::kFp16:
-        add_run<Form::kFp16>(run, batch.jobs[forgotten(index)], sums);
+        add_run<Fp16Reader>(run, batch.jobs[forgotten(index)], sums);
         break;
       case Form::kQ8:
-        add_run<Form::kQ8>(run, batch.jobs[forgotten(index)], sums);
+        add_run<Q8Reader>(run, batch.jobs[forgotten(index)], sums);
         break;
       case Form::kQ4s:
-        add_run<Form::kQ4s>(run, batch.jobs[forgotten(index)], sums);
+        add_run<Q4sReader>(run, batch.jobs[forgotten(index)], sums);
         break;
     }
   }
