@@ -89,6 +89,7 @@ Found measure(const char* nodes) {
   // The planner has no codec inside nodes: inputs that went through q8 stand for it. Here a rank's
   // own values go through it too, which is the worst case.
   std::vector<Values> through_q8;
+  through_q8.reserve(inputs.size());
   for (const Values& values : inputs) {
     through_q8.push_back(quant::testing::through(Codec::kQ8, values));
   }

@@ -53,9 +53,10 @@ inline DeepSpeedMessage ds_encode(const std::vector<float>& values, int bits, ui
 inline std::vector<float> ds_decode(const DeepSpeedMessage& message) {
   std::vector<float> values(message.elems);
   for (uint64_t i = 0; i < message.elems; ++i) {
-    int code = static_cast<int8_t>(message.codes[message.bits == 8 ? i : i / 2]);
-    if (message.bits == 4) code = static_cast<int8_t>(i % 2 ? code * 16 : code & 0xf0) / 16;
-    values[i] = static_cast<float>(code) * message.scales[i / message.group];
+    const uint8_t byte = message.codes[message.bits == 8 ? i : i / 2];
+    const int unit = message.bits == 8 ? 1 : 16;  // a 4-bit code is moved to the high half first
+    const auto code = static_cast<int8_t>(i % 2 == 1 ? byte * unit : byte & -unit);
+    values[i] = static_cast<float>(code / unit) * message.scales[i / message.group];
   }
   return values;
 }
