@@ -1,5 +1,5 @@
 // The only functions of the kernels that touch global memory, so that the CPU twin
-// (tests/cuda/twin) can check each access. Every access is aligned to its own size.
+// (tests/cuda/twin) can check each access and place it. Every access is aligned to its own size.
 #pragma once
 
 #include <cstddef>
@@ -8,21 +8,21 @@
 namespace slimccl::quant::cuda {
 
 #if defined(__CUDACC__)
-__device__ inline void check_access(const void*, uint32_t, bool) {}
+__device__ __forceinline__ const void* readable(const void* address, uint32_t) { return address; }
+__device__ __forceinline__ void* writable(void* address, uint32_t) { return address; }
 #else
-void check_access(const void* address, uint32_t bytes, bool write);  // the twin's
+const void* readable(const void* address, uint32_t bytes);  // the twin's
+void* writable(void* address, uint32_t bytes);
 #endif
 
 template <class Word>
 __device__ __forceinline__ Word load(const void* address) {
-  check_access(address, sizeof(Word), false);
-  return *static_cast<const Word*>(address);
+  return *static_cast<const Word*>(readable(address, sizeof(Word)));
 }
 
 template <class Word>
 __device__ __forceinline__ void store(void* address, Word value) {
-  check_access(address, sizeof(Word), true);
-  *static_cast<Word*>(address) = value;
+  *static_cast<Word*>(writable(address, sizeof(Word))) = value;
 }
 
 __device__ __forceinline__ uint4 ld16(const void* address) { return load<uint4>(address); }

@@ -91,8 +91,8 @@ __device__ __forceinline__ void encode_q8(const float (&sums)[kElems], const Pla
   for (uint32_t i = 0; i < kElems; ++i) {
     codes[i] = static_cast<uint8_t>(Q8::code_of(sums[i], inverse));
   }
-  const uint32_t line = place.first / kMessageAlign * kMessageAlign;
-  if (line >= place.elems) return;
+  constexpr uint32_t kLine = kMessageAlign;  // codes of a line that is written
+  if (place.first / kLine * kLine >= place.elems) return;
   store(record + Q8::kScaleBytes + place.first,
         uint2{bytes_of(codes[0], codes[1], codes[2], codes[3]),
               bytes_of(codes[4], codes[5], codes[6], codes[7])});
@@ -143,10 +143,11 @@ __device__ __forceinline__ void encode_q4s(const float (&sums)[kElems], const Pl
   const uint32_t block = place.first / Q4s::kBlock, lane = threadIdx.x % 4;
   std::byte* record = message + record_offset<Q4s>(place);
   if (lane == 0) store(record + block, scale);
-  const uint32_t at = block * (Q4s::kBlock / 2) + lane % 2 * 8 + lane / 2 * 4;
+  constexpr uint32_t kBytes = Q4s::kBlock / 2, kLine = 2 * kMessageAlign;
+  const uint32_t at = block * kBytes + lane % 2 * 8 + lane / 2 * 4;
   // Blocks not begun but on a begun 64-byte line are padding.
   if (block * Q4s::kBlock >= place.elems) bytes = 0;
-  if (at / kMessageAlign * kMessageAlign * 2 >= place.elems) return;
+  if (place.first / kLine * kLine >= place.elems) return;
   store(record + Q4s::kScaleBytes + at, bytes);
 }
 
