@@ -1,0 +1,151 @@
+// The emulated driver's calls about streams, events, values to wait for and host functions.
+#include <atomic>
+#include <chrono>
+#include <thread>
+
+#include "cuda/emulated/exported.h"
+#include "cuda/emulated/memory.h"
+#include "cuda/emulated/settings.h"
+#include "cuda/emulated/state.h"
+
+namespace slimccl::device {
+
+using namespace slimccl::emulated;
+
+namespace {
+
+bool holds(unsigned condition, uint32_t seen, uint32_t value) {
+  switch (condition) {
+    case CU_STREAM_WAIT_VALUE_GEQ:
+      return static_cast<int32_t>(seen - value) >= 0;
+    case CU_STREAM_WAIT_VALUE_EQ:
+      return seen == value;
+    case CU_STREAM_WAIT_VALUE_AND:
+      return (seen & value) != 0;
+    default:
+      return ~(seen | value) != 0;
+  }
+}
+
+// The word that streams and the host exchange; gone when its memory is.
+std::atomic_ref<uint32_t> word_at(const Context& context, CUdeviceptr address) {
+  std::byte* found = memory().reach(context.device, address, sizeof(uint32_t));
+  if (found == nullptr) fault("a stream's word was freed: " + memory().describe(address));
+  return std::atomic_ref<uint32_t>(*reinterpret_cast<uint32_t*>(found));
+}
+
+void require_word(const Context& context, CUdeviceptr address) {
+  const bool whole = memory().reach(context.device, address, sizeof(uint32_t)) != nullptr;
+  require(whole && address % sizeof(uint32_t) == 0, CUDA_ERROR_INVALID_VALUE);
+}
+
+}  // namespace
+
+CUresult cuStreamCreate(CUstream* handle, unsigned flags) {
+  return call(__func__, [&] {
+    require(flags <= CU_STREAM_NON_BLOCKING, CUDA_ERROR_INVALID_VALUE);
+    Context& context = current();
+    auto stream = Stream::start(context, flags != CU_STREAM_NON_BLOCKING);
+    const std::lock_guard lock(state().mutex);
+    context.streams.push_back(stream);
+    *handle = state().streams.add(std::move(stream));
+  });
+}
+
+// Returns at once; what was enqueued is still done.
+CUresult cuStreamDestroy_v2(CUstream handle) {
+  return call(__func__, [&] { state().streams.take(handle)->close(); });
+}
+
+CUresult cuStreamSynchronize(CUstream handle) {
+  return call(__func__, [&] {
+    const std::shared_ptr<Stream> stream = stream_of(handle);
+    stream->wait(stream->pushed(), "cuStreamSynchronize");
+  });
+}
+
+CUresult cuStreamQuery(CUstream handle) {
+  return call(__func__, [&] { require(stream_of(handle)->idle(), CUDA_ERROR_NOT_READY); });
+}
+
+CUresult cuStreamWaitEvent(CUstream handle, CUevent event_handle, unsigned) {
+  return call(__func__, [&] {
+    const std::shared_ptr<Event> event = state().events.get(event_handle);
+    const uint64_t ticket = event->recorded();
+    enqueue(*stream_of(handle), "wait for an event",
+            [event, ticket](std::mt19937&) { event->wait(ticket, "an event, in a stream"); });
+  });
+}
+
+CUresult cuStreamWaitValue32_v2(CUstream handle, CUdeviceptr address, uint32_t value,
+                                unsigned flags) {
+  return call(__func__, [&] {
+    const std::shared_ptr<Stream> stream = own_stream_of(handle);
+    require(flags <= CU_STREAM_WAIT_VALUE_NOR, CUDA_ERROR_INVALID_VALUE);
+    const Context& context = stream->context;
+    require_word(context, address);
+    enqueue(*stream, "wait for a value", [=, &context](std::mt19937&) {
+      using Clock = std::chrono::steady_clock;
+      const auto limit = Clock::now() + std::chrono::seconds(settings().deadline_s);
+      while (!holds(flags, word_at(context, address).load(), value)) {
+        if (Clock::now() > limit)
+          fault("a stream still waits for a value: " + memory().describe(address));
+        std::this_thread::sleep_for(std::chrono::microseconds(20));
+      }
+    });
+  });
+}
+
+CUresult cuStreamWriteValue32_v2(CUstream handle, CUdeviceptr address, uint32_t value,
+                                 unsigned flags) {
+  return call(__func__, [&] {
+    const std::shared_ptr<Stream> stream = own_stream_of(handle);
+    require(flags == 0, CUDA_ERROR_INVALID_VALUE);
+    const Context& context = stream->context;
+    require_word(context, address);
+    enqueue(*stream, "write a value",
+            [=, &context](std::mt19937&) { word_at(context, address).store(value); });
+  });
+}
+
+CUresult cuEventCreate(CUevent* handle, unsigned) {
+  return call(__func__, [&] { *handle = state().events.add(std::make_shared<Event>(current())); });
+}
+
+CUresult cuEventDestroy_v2(CUevent handle) {
+  return call(__func__, [&] { (void)state().events.take(handle); });
+}
+
+CUresult cuEventRecord(CUevent event_handle, CUstream handle) {
+  return call(__func__, [&] {
+    const std::shared_ptr<Event> event = state().events.get(event_handle);
+    const std::shared_ptr<Stream> stream = stream_of(handle);
+    require(&event->context == &stream->context, CUDA_ERROR_INVALID_HANDLE);
+    const uint64_t ticket = event->record();
+    enqueue(*stream, "record an event", [event, ticket](std::mt19937&) { event->reached(ticket); });
+  });
+}
+
+CUresult cuEventQuery(CUevent handle) {
+  return call(__func__, [&] {
+    const std::shared_ptr<Event> event = state().events.get(handle);
+    require(event->has_reached(event->recorded()), CUDA_ERROR_NOT_READY);
+  });
+}
+
+CUresult cuEventSynchronize(CUevent handle) {
+  return call(__func__, [&] {
+    const std::shared_ptr<Event> event = state().events.get(handle);
+    event->wait(event->recorded(), "cuEventSynchronize");
+  });
+}
+
+CUresult cuLaunchHostFunc(CUstream handle, CUhostFn function, void* user_data) {
+  return call(__func__, [&] {
+    require(function != nullptr, CUDA_ERROR_INVALID_VALUE);
+    enqueue(*stream_of(handle), "host function",
+            [=](std::mt19937&) { run_host_function(function, user_data); });
+  });
+}
+
+}  // namespace slimccl::device

@@ -1,0 +1,24 @@
+// Runs the source twin of a kernel as a device would run the kernel itself: on that device's
+// memory.
+#pragma once
+
+#include <cstddef>
+#include <random>
+#include <string>
+
+namespace slimccl::emulated {
+
+struct LaunchShape {
+  unsigned grid[3], block[3];
+};
+
+[[nodiscard]] size_t twin_parameter_bytes();
+
+// Faults unless there is a twin of this name, and a launch of this shape is what it runs.
+void check_twin(const std::string& kernel, const LaunchShape& shape, const void* parameters);
+
+// On a stream's thread. `random` chooses the order of the warps.
+void run_twin_on(int device, const std::string& kernel, const void* parameters,
+                 std::mt19937& random);
+
+}  // namespace slimccl::emulated
