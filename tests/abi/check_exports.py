@@ -1,18 +1,38 @@
 #!/usr/bin/python3
-"""The library exports exactly the names in exports.txt, and needs no surprise at run time.
+"""The library exports exactly the names in exports.txt, and needs nothing of CUDA to be loaded.
 
 usage: check_exports.py LIBRARY EXPORTS
 """
+import re
 import subprocess
 import sys
 
 library, listing = sys.argv[1:]
-output = subprocess.run(["nm", "-D", "--defined-only", library], check=True, text=True,
-                        stdout=subprocess.PIPE).stdout
-exported = {line.split()[-1].split("@")[0] for line in output.splitlines()}
+
+
+def output_of(*command):
+    return subprocess.run([*command, library], check=True, text=True, stdout=subprocess.PIPE).stdout
+
+
+def names(*options):
+    return {line.split()[-1].split("@")[0] for line in output_of("nm", "-D", *options).splitlines()}
+
+
+complaints = []
+exported = names("--defined-only")
 wanted = {line.strip() for line in open(listing) if line.strip() and not line.startswith("#")}
-for name in sorted(exported - wanted):
-    print(f"exported, but not in {listing}: {name}")
-for name in sorted(wanted - exported):
-    print(f"in {listing}, but not exported: {name}")
-sys.exit(0 if exported == wanted else 1)
+complaints += [f"exported, but not in {listing}: {name}" for name in sorted(exported - wanted)]
+complaints += [f"in {listing}, but not exported: {name}" for name in sorted(wanted - exported)]
+# Kernels are data to us, and the driver is found at run time. An object file of nvcc's host side
+# would bring these: libcudart, calls into it, and a constructor that registers its section.
+complaints += [f"needs {name} of CUDA to be loaded" for name in sorted(names("--undefined-only"))
+               if re.match(r"(__cuda|cu[A-Z]|cuda[A-Z])", name)]
+complaints += [f"has {name}, from nvcc's host side"
+               for name in sorted(set(re.findall(r"\b_*cudaRegister\w*", output_of("nm", "-a"))))]
+complaints += [f"is linked to {name}" for name in
+               re.findall(r"NEEDED.*\[(libcuda\S*)\]", output_of("readelf", "-dW"))]
+complaints += [f"has a section {name}, from nvcc's host side" for name in
+               re.findall(r" (\.nv_?[fF]at\w*) ", output_of("readelf", "-SW"))]
+for complaint in complaints:
+    print(complaint)
+sys.exit(1 if complaints else 0)

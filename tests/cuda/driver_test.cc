@@ -135,9 +135,9 @@ using ::testing::HasSubstr;
 TEST(DriverErrorTest, SaysWhatIsWrongWithTheLibrary) {
   EXPECT_THAT(error_of([] { Driver("libslimccl_no_such.so.1"); }),
               AllOf(HasSubstr("no CUDA driver"), HasSubstr("libslimccl_no_such.so.1")));
-  EXPECT_THAT(error_of([] { Driver(std::getenv("SLIMCCL_TEST_OLD_LIBCUDA")); }),
+  EXPECT_THAT(error_of([] { Driver(OLD_LIBCUDA); }),
               AllOf(HasSubstr("too old"), HasSubstr("CUDA 11.4"), HasSubstr("12.0")));
-  EXPECT_THAT(error_of([] { Driver(std::getenv("SLIMCCL_TEST_BARE_LIBCUDA")); }),
+  EXPECT_THAT(error_of([] { Driver(BARE_LIBCUDA); }),
               AllOf(HasSubstr("lacks cuInit"), HasSubstr("update")));
   EXPECT_THAT(error_of([] { Driver("libm.so.6"); }), HasSubstr("no cuDriverGetVersion"));
 }

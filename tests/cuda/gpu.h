@@ -19,15 +19,20 @@
 
 namespace slimccl::device::testing {
 
+inline const char* libcuda() {
+  const char* other = std::getenv("SLIMCCL_TEST_LIBCUDA");
+  return other != nullptr ? other : EMULATED_LIBCUDA;
+}
+
 inline const Driver& driver() {
-  static const Driver& only = *new Driver(std::getenv("SLIMCCL_TEST_LIBCUDA"));
+  static const Driver& only = *new Driver(libcuda());
   return only;
 }
 
 // A function of emulated/control.h.
 template <class Function>
 Function* control(const char* name) {
-  void* library = dlopen(std::getenv("SLIMCCL_TEST_LIBCUDA"), RTLD_NOW | RTLD_NOLOAD);
+  void* library = dlopen(libcuda(), RTLD_NOW | RTLD_NOLOAD);
   return reinterpret_cast<Function*>(dlsym(library, name));
 }
 #define SLIMCCL_CONTROL(function) control<decltype(function)>(#function)

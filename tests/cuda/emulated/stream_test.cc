@@ -245,7 +245,7 @@ TEST(StreamFailTest, NothingWorksBeforeCuInitWhichMayFail) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   const auto print_results = [] {
     setenv("SLIMCCL_EMULATED_FAIL", "cuInit:1:100", 1);
-    void* library = dlopen(std::getenv("SLIMCCL_TEST_LIBCUDA"), RTLD_NOW);
+    void* library = dlopen(libcuda(), RTLD_NOW);
     const auto early = reinterpret_cast<CUresult (*)(int*)>(dlsym(library, "cuDeviceGetCount"));
     int count = 0;
     std::fprintf(stderr, "early: %d; ", early(&count));
