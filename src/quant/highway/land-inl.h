@@ -1,0 +1,132 @@
+// Where decoded vectors go: into the sum of a superblock, or straight to a plain sink. Compiled
+// once per target, see vectors-inl.h.
+#if defined(SLIMCCL_QUANT_LAND_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef SLIMCCL_QUANT_LAND_INL_H_
+#undef SLIMCCL_QUANT_LAND_INL_H_
+#else
+#define SLIMCCL_QUANT_LAND_INL_H_
+#endif
+
+#include "quant/highway/vectors-inl.h"
+#include "quant/layout.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace slimccl::quant::HWY_NAMESPACE {
+
+// How a source enters the sum: the first assigns, later ones add; a scale multiplies before that.
+enum class Entry : uint8_t { kAssign, kScale, kScaleAndAdd };
+
+inline Entry entry_of(bool first, float scale) {
+  if (!first) return Entry::kScaleAndAdd;
+  return scale == 1.0f ? Entry::kAssign : Entry::kScale;
+}
+
+// Multiplying by 1 changes nothing but a NaN's bits, and those are made canonical before they
+// leave.
+template <Entry kEntry>
+HWY_INLINE VF enter(VF value, const float* sum, float scale) {
+  if constexpr (kEntry != Entry::kAssign) value = hn::Mul(value, real(scale));
+  if constexpr (kEntry == Entry::kScaleAndAdd) value = hn::Add(hn::Load(Floats(), sum), value);
+  return value;
+}
+
+// A landing takes two neighbouring vectors, of the elements i ... i + 2 * kLanes - 1 of a
+// superblock. clean() is what to use for values without NaN and below 2^120.
+template <Entry kEntry>
+struct IntoSum {
+  float* sum;  // aligned
+  float scale;
+  HWY_INLINE void operator()(size_t i, VF a, VF b) const {
+    hn::Store(enter<kEntry>(a, sum + i, scale), Floats(), sum + i);
+    hn::Store(enter<kEntry>(b, sum + i + kLanes, scale), Floats(), sum + i + kLanes);
+  }
+  [[nodiscard]] HWY_INLINE IntoSum clean() const { return *this; }
+};
+
+// Straight to a plain sink, after adding to the sum of the sources before. kStream stores past the
+// caches: `data` is then aligned to vectors.
+template <Form kForm, Entry kEntry, bool kSaturate, bool kStream, bool kClean = false>
+struct IntoPlain {
+  typename Plain<kForm>::Element* data;
+  const float* sum;
+  float scale;
+  HWY_INLINE void operator()(size_t i, VF a, VF b) const {
+    a = enter<kEntry>(a, sum + i, scale);
+    b = enter<kEntry>(b, sum + i + kLanes, scale);
+    if constexpr (kSaturate) {
+      a = saturated<Plain<kForm>::kMost>(a);
+      b = saturated<Plain<kForm>::kMost>(b);
+    }
+    Plain<kForm>::template store_pair<kStream, kClean>(a, b, data + i);
+  }
+  [[nodiscard]] HWY_INLINE auto clean() const {
+    constexpr bool kStays = kEntry == Entry::kAssign;  // a sum may have a NaN of its own
+    constexpr bool kReaches = kForm == Form::kFp16;    // its kMost is below 2^120
+    return IntoPlain < kForm, kEntry, kSaturate && (kReaches || !kStays), kStream,
+           kStays > {data, sum, scale};
+  }
+};
+
+// Calls body(IntoSum<...>), so that the choice is made once and not per vector.
+template <class Body>
+HWY_INLINE void with_sum(float* sum, Entry entry, float scale, const Body& body) {
+  if (entry == Entry::kAssign) return body(IntoSum<Entry::kAssign>{sum, 1});
+  if (entry == Entry::kScale) return body(IntoSum<Entry::kScale>{sum, scale});
+  body(IntoSum<Entry::kScaleAndAdd>{sum, scale});
+}
+
+// A plain sink's superblock, and what is to be added to the last source.
+struct PlainSink {
+  Form form;
+  bool saturate, stream;
+  void* data;
+  bool add;
+  const float* sum;
+  float scale;
+};
+
+template <Form kForm, Entry kEntry, bool kSaturate, class Body>
+HWY_INLINE void with_stream(const PlainSink& sink, const Body& body) {
+  using Element = typename Plain<kForm>::Element;
+  auto* data = static_cast<Element*>(sink.data);
+  const bool aligned = reinterpret_cast<uintptr_t>(data) % (kLanes * sizeof(float)) == 0;
+  if (sink.stream && aligned) {
+    return body(IntoPlain<kForm, kEntry, kSaturate, true>{data, sink.sum, sink.scale});
+  }
+  body(IntoPlain<kForm, kEntry, kSaturate, false>{data, sink.sum, sink.scale});
+}
+
+// Sums are not saturated and single sources not scaled: can_land() keeps the rest from here.
+template <Form kForm, class Body>
+HWY_INLINE void with_form(const PlainSink& sink, const Body& body) {
+  if (sink.add) return with_stream<kForm, Entry::kScaleAndAdd, false>(sink, body);
+  if (kForm == Form::kFp32 || !sink.saturate) {
+    return with_stream<kForm, Entry::kAssign, false>(sink, body);
+  }
+  with_stream<kForm, Entry::kAssign, kForm != Form::kFp32>(sink, body);
+}
+
+inline bool can_land(const PlainSink& sink) {
+  if (sink.add) return !sink.saturate || sink.form == Form::kFp32;  // nothing to saturate there
+  return sink.scale == 1.0f;
+}
+
+// Calls body(IntoPlain<...>) for a sink that can_land().
+template <class Body>
+HWY_INLINE void with_plain(const PlainSink& sink, const Body& body) {
+  if (sink.form == Form::kFp32) return with_form<Form::kFp32>(sink, body);
+  if (sink.form == Form::kBf16) return with_form<Form::kBf16>(sink, body);
+  with_form<Form::kFp16>(sink, body);
+}
+
+template <Form kForm, class Land>
+HWY_INLINE void decode_plain(const void* data, const Land& land) {
+  const auto* from = static_cast<const typename Plain<kForm>::Element*>(data);
+  for (size_t i = 0; i < kSuperblock; i += 2 * kLanes) {
+    land(i, Plain<kForm>::load(from + i), Plain<kForm>::load(from + i + kLanes));
+  }
+}
+
+}  // namespace slimccl::quant::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+#endif  // include guard
