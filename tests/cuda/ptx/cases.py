@@ -1,0 +1,124 @@
+"""The folds that kernels are tried on: sets of jobs, each for one launch. A set is a function of the
+host library and of the sink's form; all of it repeats."""
+import numpy as np
+
+from host import BF16, FORMS, FP16, FP32, PLAIN_BYTES, Q4S, Q8, Job, Run
+
+SIZES = (1, 31, 33, 64, 100, 2047, 2048, 2049, 4500)
+SCALES = (1.0, 0.125, -1 / 3)
+ALL = tuple(range(len(FORMS)))
+
+
+def noise(elems, seed):
+    return (np.random.default_rng(seed).standard_normal(elems) * 0.01).astype(np.float32)
+
+
+def specials(elems, seed):
+    """Noise in which runs of 96 elements are zero, denormal, tiny, huge, constant or not finite."""
+    random, values = np.random.default_rng(seed), noise(elems, seed)
+    factors = (0, -0.0, 1e-42, 1e-36, 3e-27, 1e5, 1e35, 1e-3)
+    lonely = (np.inf, -np.inf, np.nan, -np.nan)
+    for start in range(0, elems, 160):
+        part = values[start:start + 96]
+        kind = random.integers(0, 16)
+        if kind < 8:
+            part *= np.float32(factors[kind])
+        elif kind == 8:
+            part[:] = -0.75
+        elif kind == 9:
+            part[:] = np.resize((1.5, -1.5), len(part))
+        elif kind == 10:
+            part[:] = np.resize((-1, 1, 1), len(part)) * np.finfo(np.float32).max
+        elif kind < 15:
+            part[random.integers(0, len(part))] = lonely[kind - 11]
+    return values
+
+
+def any_bytes(size, seed):
+    return np.random.default_rng(seed).integers(0, 256, size, np.uint8)
+
+
+def run_of(host, form, elems, count, seed, make=noise, offset=0):
+    """`count` sources with a scale that the seed picks; plain ones `offset` elements off."""
+    sources = [host.encoded(make(elems, seed * 100 + k), form) for k in range(count)]
+    return Run(form, sources, SCALES[seed % 3], offset * PLAIN_BYTES[form] if form < Q8 else 0)
+
+
+def sink_offset(form, elems):
+    return elems * PLAIN_BYTES[form] if form < Q8 else 0
+
+
+def each_source_and_size(host, _):
+    """One source of every form, every size; a third with the scale 1, copies among them."""
+    return [Job(elems, [run_of(host, source, elems, 1, source + i)], saturate=i % 2 == 1)
+            for source in ALL for i, elems in enumerate(SIZES)]
+
+
+def one_large_fold(host, form):
+    """So many superblocks that the factors of a q4s message take more than one line."""
+    elems = 17 * 2048 + 77
+    return [Job(elems, [run_of(host, form, elems, 1, 1), run_of(host, Q4S, elems, 1, 2)])]
+
+
+def several_sources(host, _):
+    """Runs of 2, 3 and 8 messages, and two runs with scales of their own."""
+    jobs = [Job(elems, [run_of(host, source, elems, count, source + count)])
+            for source in ALL for elems, count in ((2100, 2), (77, 3), (513, 8))]
+    return jobs + [Job(900, [run_of(host, source, 900, 2, 2), run_of(host, source, 900, 3, 4)])
+                   for source in ALL]
+
+
+def mixed_sources(host, _):
+    """All forms in one fold, each of them first once: its order is that of the runs."""
+    jobs = []
+    for first in ALL:
+        order = ALL[first:] + ALL[:first]
+        jobs.append(Job(4444, [run_of(host, source, 4444, 1 + (source + first) % 2, first + place)
+                               for place, source in enumerate(order)]))
+    return jobs
+
+
+def misaligned(host, form):
+    """Plain sources and sinks at every offset of 16 elements, each with its own."""
+    return [Job(2060, [run_of(host, source, 2060, 1, offset, offset=offset),
+                       run_of(host, FP32, 2060, 1, 1, offset=offset // 4)],
+                offset=sink_offset(form, offset * 7 % 16))
+            for offset in range(16) for source in (FP32, BF16 + offset % 2)]
+
+
+def copies(host, form):
+    """One unscaled source of the sink's own form, NaN of any payload included, source and sink
+    both aligned or not. Plain forms are copied bit by bit."""
+    return [Job(elems, [Run(form, [any_bytes(host.form_bytes(form, elems), elems)],
+                            offset=sink_offset(form, source))], offset=sink_offset(form, sink))
+            for elems in (1, 2, 3, 4, 5, 6, 7, 8, 2053)
+            for source, sink in ((0, 0), (0, 1), (3, 0), (5, 7))]
+
+
+def special_values(host, _):
+    """Every form of source, alone and in sums, saturating and not."""
+    return [Job(2500 + 16 * source, [run_of(host, source, 2500 + 16 * source, count, seed,
+                                            make=specials)], saturate=saturate)
+            for source in ALL for seed, count in enumerate((1, 1, 3)) for saturate in (False, True)]
+
+
+def any_bits(host, _):
+    """Random bytes as tensors and messages: every exponent, NaN of any payload, any scale."""
+    return [Job(2300, [Run(source, [any_bytes(host.form_bytes(source, 2300), 10 * source + k)
+                                    for k in range(count)], SCALES[count % 3])],
+                saturate=count == 1)
+            for source in ALL for count in (1, 2, 3)]
+
+
+def in_place(host, form):
+    """The sink is a plain source of elements as large."""
+    same_size = [source for source in (FP32, BF16, FP16)
+                 if form < Q8 and PLAIN_BYTES[source] == PLAIN_BYTES[form]]
+    return [Job(elems, [run_of(host, source, elems, 1, 2, offset=offset),
+                        run_of(host, Q4S, elems, 2, 1)], in_place=True)
+            for source in same_size for elems in (100, 2048, 3001) for offset in (0, 3)]
+
+
+SETS = {set_of.__name__: set_of for set_of in (
+    copies, each_source_and_size, one_large_fold, several_sources, mixed_sources, misaligned,
+    special_values, any_bits, in_place)}
