@@ -152,6 +152,30 @@ TEST_F(TwinTest, AnyBits) {
   }
 }
 
+// Messages that no encoder makes: any scale with any code, so that products overflow.
+TEST_F(TwinTest, AnyMessage) {
+  constexpr uint64_t kElems = 20 * kSuperblock + 99;
+  std::mt19937 generator(6);
+  for (const Codec from : {Codec::kQ8, Codec::kQ4s}) {
+    const Buffer message(encoded_bytes(from, ncclFloat32, kElems));
+    for (uint64_t i = 0; i < message.bytes(); ++i) {
+      message.as<uint8_t>()[i] = static_cast<uint8_t>(generator());
+    }
+    // Factors that are as large as can be, but finite: few random ones are.
+    if (from == Codec::kQ4s) {
+      for (uint64_t i = 0; i < 10; ++i) message.as<float>()[i] = 1e38f;
+    }
+    for (const Codec to : kAllCodecs) {
+      const std::vector<Source> sources = {{message.data(), from, 0.5f}};
+      const Buffer wanted = fold(all_kernels().front(), sources, to, ncclFloat16, kElems);
+      const Guarded sink(wanted.bytes(), 0);
+      launch({{sources, {sink.data(), to, false}, ncclFloat16, kElems}}, kOrders[0]);
+      ASSERT_EQ(std::memcmp(sink.data(), wanted.data(), wanted.bytes()), 0)
+          << name(from) << " to " << name(to);
+    }
+  }
+}
+
 TEST_F(TwinTest, TheSinkMayBeAPlainSource) {
   constexpr uint64_t kElems = 4500;
   for (const ncclDataType_t type : kTypes) {
