@@ -6,7 +6,7 @@ die() { # die MESSAGE [EXIT CODE]
   exit "${2:-1}"
 }
 
-# need_packages build|lint|cluster: installs what is missing, and only then touches the network.
+# need_packages build|lint|cluster|pip: installs what is missing, and only then touches the network.
 need_packages() {
   local cluster="iproute2 util-linux"
   local packages="$cluster g++ meson ninja-build pkg-config libucx-dev libhwloc-dev libhwy-dev libgtest-dev
@@ -14,6 +14,7 @@ need_packages() {
     binutils git python3-numpy python3-matplotlib"
   case $1 in
     cluster) packages=$cluster ;;
+    pip) packages=python3-pip ;;
     lint) packages="$packages clang-format clang-tidy" ;;
   esac
   local package missing=()
