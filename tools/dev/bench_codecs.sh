@@ -53,7 +53,7 @@ if [ "${1:-}" = --with-peers ]; then
   install_peers
   flags=("--peers=$peers")
 fi
-[ -x "$SLIMCCL_BUILD/perf/codec_bench" ] || die "no codec_bench: it needs libbenchmark-dev and libhwy-dev"
+[ -x "$SLIMCCL_BUILD/perf/codec_bench" ] || die "no codec_bench: it needs libbenchmark-dev; then build again"
 say "codec_bench: every kernel beside its ceiling; some minutes"
 "$SLIMCCL_BUILD/perf/codec_bench" "${flags[@]}" --benchmark_out="$folder/codecs.json" "$@"
 exec "$PYTHON" "$SLIMCCL_ROOT/tools/dev/codec_report.py" "$folder/codecs.json"
