@@ -127,8 +127,10 @@ def type_gates(results):
 
 def peer_gates(results):
     """Ahead of other people's quantizers that have scales as fine as ours, or nearly."""
-    reason = results.context.get("missing_peers") or "not measured in this run"
+    missing = results.context["missing_peers"]
     for peer in ("ggml", "FBGEMM"):
+        reason = next((each for each in missing.split("; ") if each.startswith(peer)),
+                      missing or "not measured in this run")
         numbers = []
         for each in results.select("peers"):
             names = each.names("peer " + peer)
