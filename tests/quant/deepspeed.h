@@ -56,7 +56,8 @@ inline std::vector<float> ds_decode(const DeepSpeedMessage& message) {
     const uint8_t byte = message.codes[message.bits == 8 ? i : i / 2];
     const int unit = message.bits == 8 ? 1 : 16;  // a 4-bit code is moved to the high half first
     const auto code = static_cast<int8_t>(i % 2 == 1 ? byte * unit : byte & -unit);
-    values[i] = static_cast<float>(code / unit) * message.scales[i / message.group];
+    values[i] =
+        static_cast<float>(code) / static_cast<float>(unit) * message.scales[i / message.group];
   }
   return values;
 }

@@ -6,6 +6,7 @@ from host import BF16, FORMS, FP16, FP32, PLAIN_BYTES, Q4S, Q8, Job, Run
 
 SIZES = (1, 31, 33, 64, 100, 2047, 2048, 2049, 4500)
 SCALES = (1.0, 0.125, -1 / 3)
+EXTREMES = np.array((0x00, 0x00, 0x01, 0x7F, 0x80, 0x80, 0xFF), np.uint8)
 ALL = tuple(range(len(FORMS)))
 
 
@@ -110,6 +111,32 @@ def any_bits(host, _):
             for source in ALL for count in (1, 2, 3)]
 
 
+def extreme_bits(host, _):
+    """Bytes of which infinities, denormals, the largest and the smallest values are often made."""
+    def make(size, seed):
+        return np.random.default_rng(seed).choice(EXTREMES, size)
+    return [Job(2300, [Run(source, [make(host.form_bytes(source, 2300), source)], scale)],
+                saturate=saturate)
+            for source in ALL for scale in (1.0, 0.5) for saturate in (False, True)]
+
+
+def ties(host, _):
+    """Sums that lie in the middle: of two bf16, of two fp16, and largest magnitudes that put the
+    scale of a block of q8 or q4s there."""
+    turn = np.arange(4096)
+    odd, sign = 2 * turn + 1, np.where(turn % 3 == 0, -1, 1)
+    exponent = np.exp2(turn % 41 - 26.0)
+    block = turn // 32
+    q8_peak = 127 * (1 + (2 * block + 1) % 256 / 256) * np.exp2(block % 40 - 20.0)
+    # Relative to 3584, the superblock's largest, E4M3 scales are integers over a power of two.
+    q4s_peak = np.where(turn % 2048 < 32, 3584, 8 * (17 + 2 * block % 16) / np.exp2(block % 16))
+    shrink = 1 - turn % 32 / 40  # of the other elements of a block
+    return [Job(len(turn), [Run(FP32, [values.astype(np.float32).view(np.uint8)])])
+            for values in (sign * (1 + odd % 256 / 256) * exponent,
+                           sign * (1 + odd % 2048 / 2048) * exponent,
+                           sign * q8_peak * shrink, sign * q4s_peak * shrink)]
+
+
 def in_place(host, form):
     """The sink is a plain source of elements as large."""
     same_size = [source for source in (FP32, BF16, FP16)
@@ -121,4 +148,4 @@ def in_place(host, form):
 
 SETS = {set_of.__name__: set_of for set_of in (
     copies, each_source_and_size, one_large_fold, several_sources, mixed_sources, misaligned,
-    special_values, any_bits, in_place)}
+    special_values, any_bits, extreme_bits, ties, in_place)}

@@ -203,9 +203,17 @@ class Launch:
             raise instruction.error("unknown modifiers")
         return space, kind, count
 
+    @staticmethod
+    def parts(instruction, operand, count):
+        parts = operand.parts if isinstance(operand, Vector) else (operand,)
+        if len(parts) != count:
+            raise instruction.error(f"wants {count} registers")
+        return parts
+
     def load(self, instruction, lanes):
         space, kind, count = self.access(instruction, LOAD_HINTS)
         target, source = instruction.operands
+        parts = self.parts(instruction, target, count)
         at, size = self.addresses(instruction, source, lanes), count * TYPE_BYTES[kind]
         if space == "global":
             data = self.device.load(at, size, lanes)
@@ -216,18 +224,13 @@ class Launch:
         else:
             raise instruction.error(f"unknown space {space}")
         values = np.ascontiguousarray(data).view(NUMPY[kind])
-        parts = target.parts if isinstance(target, Vector) else (target,)
-        if len(parts) != count:
-            raise instruction.error(f"wants {count} registers")
         for i, part in enumerate(parts):
             self.write(instruction, part, kind, values[:, i], lanes, any_width=True)
 
     def store(self, instruction, lanes):
         space, kind, count = self.access(instruction, STORE_HINTS)
         target, source = instruction.operands
-        parts = source.parts if isinstance(source, Vector) else (source,)
-        if len(parts) != count:
-            raise instruction.error(f"wants {count} registers")
+        parts = self.parts(instruction, source, count)
         values = [np.broadcast_to(self.read(instruction, part, kind, lanes, any_width=True),
                                   len(lanes)) for part in parts]
         data = np.ascontiguousarray(np.stack(values, axis=1)).view(np.uint8)
@@ -291,7 +294,7 @@ class Launch:
         self.pc[lanes] = self.kernel.labels[label]
 
     def end(self, instruction, lanes, _):
-        if instruction.modifiers:
+        if instruction.modifiers not in ((), ("uni",)):
             raise instruction.error("unknown modifiers")
         self.state[lanes] = DONE
 

@@ -221,12 +221,24 @@ class Machine(unittest.TestCase):
                 ("not understood", ".local .align 4 .b8 stack[8];"),
                 ("not understood", "this is no instruction"),
                 ("no such label", "bra $NOWHERE;"),
+                ("unknown modifiers", "bra.wide $NOWHERE;"),
+                ("unknown modifiers", "ret.wide;"),
                 ("unknown modifiers", "ld.global.volatile.u32 %r1, [%d1];"),
+                ("unknown modifiers", "cvta.to.shared.u64 %d4, %d0;"),
+                ("unknown modifiers", "shfl.bfly.b32 %r1, %r0, 1, 31;"),
                 ("unknown space local", "ld.local.u32 %r1, [%d1];"),
+                ("unknown space local", "st.local.u32 [%d1], %r0;"),
+                ("wants 2 registers", "ld.global.v2.u32 %r1, [%d1];"),
+                ("wants 1 registers", "st.global.u32 [%d1], {%r0, %r0};"),
+                ("vector of no known form", "mov.b32 %r1, {%h1, %h2, %h3, %h4};"),
+                ("no address", "ld.global.u32 %r1, %d1;"),
+                ("a shuffle within parts of a warp", "shfl.sync.idx.b32 %r1, %r0, 1, 7199, -1;"),
                 ("a barrier other than that of all threads", "bar.sync 1;"),
-                ("is of no known form", "add.s32 %r1, %r0, <3>;"),
+                ("operand <3> is of no known form", "add.s32 %r1, %r0, <3>;"),
                 ("an operand is of the wrong form", "add.s32 %r1, %r0, {%r0, %r0};")):
-            self.fails(f"line {FIRST_LINE}: .*{message}", body)
+            self.fails(f"^line {FIRST_LINE}: {message}", body)
+        with self.assertRaisesRegex(PtxError, "line 8: not understood before a kernel's body"):
+            ptx_text.parse(HEADER.replace(".maxntid", ".cluster"))
         with self.assertRaisesRegex(PtxError, "line 1: not understood outside of kernels"):
             ptx_text.parse(".func (.param .b32 a) f()")
         with self.assertRaisesRegex(PtxError, "kernel test does not end"):
