@@ -6,19 +6,10 @@
 #define SLIMCCL_QUANT_BLOCKS_INL_H_
 #endif
 
-#include "hwy/cache_control.h"
 #include "quant/highway/vectors-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace slimccl::quant::HWY_NAMESPACE {
-
-// Encoders go over a superblock twice. The first pass waits for memory; the second would leave it
-// idle, so it fetches what comes 8 KiB later: a quarter more speed out of memory.
-template <class Element>
-HWY_INLINE void prefetch_next(const Element* block, size_t elems) {
-  constexpr size_t kAhead = 8192 / sizeof(Element);
-  for (size_t i = 0; i < elems; i += 64 / sizeof(Element)) hwy::Prefetch(block + kAhead + i);
-}
 
 // max of neighbouring lanes: [a0|a1, a2|a3, ..., b0|b1, b2|b3, ...]
 HWY_INLINE VU pairwise_max(VU a, VU b) {

@@ -148,11 +148,33 @@ struct Call {
   }
 };
 
+// Whether the first two sources of a whole superblock were plain ones of one form: then `into` is
+// their sum.
+inline bool sum_first_two(const Call& call, const Part& part, float* into) {
+  const Block a = call.source(0, part), b = call.source(1, part);
+  if (!part.whole() || a.form != b.form) return false;
+  const float scale_a = call.sources[0].scale, scale_b = call.sources[1].scale;
+  switch (a.form) {
+    case Form::kFp32:
+      sum_plain<Form::kFp32>(a.data, scale_a, b.data, scale_b, into);
+      return true;
+    case Form::kBf16:
+      sum_plain<Form::kBf16>(a.data, scale_a, b.data, scale_b, into);
+      return true;
+    case Form::kFp16:
+      sum_plain<Form::kFp16>(a.data, scale_a, b.data, scale_b, into);
+      return true;
+    default:
+      return false;
+  }
+}
+
 // The first `count` sources of a superblock, folded into `sum`.
 inline Block sum_of(const Call& call, uint64_t count, const Part& part, Stage& sum) {
   Stage stage;
   auto* into = reinterpret_cast<float*>(sum.data);
-  for (uint64_t k = 0; k < count; ++k) {
+  const bool two = count >= 2 && sum_first_two(call, part, into);
+  for (uint64_t k = two ? 2 : 0; k < count; ++k) {
     const Block from = padded(call.source(k, part), part, stage);
     const float scale = call.sources[k].scale;
     with_sum(into, entry_of(k == 0, scale), scale,

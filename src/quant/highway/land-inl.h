@@ -119,11 +119,34 @@ HWY_INLINE void with_plain(const PlainSink& sink, const Body& body) {
   with_form<Form::kFp16>(sink, body);
 }
 
+template <Form kForm>
+HWY_INLINE auto elements(const void* data) {
+  return static_cast<const typename Plain<kForm>::Element*>(data);
+}
+
 template <Form kForm, class Land>
 HWY_INLINE void decode_plain(const void* data, const Land& land) {
-  const auto* from = static_cast<const typename Plain<kForm>::Element*>(data);
+  const auto* from = elements<kForm>(data);
   for (size_t i = 0; i < kSuperblock; i += 2 * kLanes) {
+    prefetch_after(from + i, 2 * kLanes);
     land(i, Plain<kForm>::load(from + i), Plain<kForm>::load(from + i + kLanes));
+  }
+}
+
+// The first two sources at once, the commonest sum.
+template <Form kForm>
+HWY_INLINE void sum_plain(const void* first, float first_scale, const void* second,
+                          float second_scale, float* sum) {
+  const IntoSum<Entry::kAssign> land{sum, 1};
+  const auto *a = elements<kForm>(first), *b = elements<kForm>(second);
+  const auto both = [&](size_t i) HWY_ATTR {
+    return hn::Add(hn::Mul(Plain<kForm>::load(a + i), real(first_scale)),
+                   hn::Mul(Plain<kForm>::load(b + i), real(second_scale)));
+  };
+  for (size_t i = 0; i < kSuperblock; i += 2 * kLanes) {
+    prefetch_after(a + i, 2 * kLanes);
+    prefetch_after(b + i, 2 * kLanes);
+    land(i, both(i), both(i + kLanes));
   }
 }
 

@@ -66,7 +66,8 @@ HWY_INLINE void encode_q4s_nibbles(const typename From::Element* HWY_RESTRICT el
   for (size_t b = 0; b < Q4s::kBlocks; ++b) {
     const VF inverse = real(inverses[b]);
     const auto* block = elems + b * Q4s::kBlock;
-    prefetch_next(block, Q4s::kBlock);
+    // The first pass waits for memory; this one would leave it idle.
+    prefetch_after(block, Q4s::kBlock);
     for (size_t j = 0; j < kHalfBlock; j += kLanes) {
       const VU low = nibbles(From::load(block + j), inverse);
       const VU high = nibbles(From::load(block + j + kHalfBlock), inverse);

@@ -66,7 +66,8 @@ HWY_INLINE void encode_q8(const void* data, std::byte* record) {
       const VF product = hn::Mul(From::load(elems + i), inverse);
       return rounded_bits(hn::IfThenElseZero(live, product));
     };
-    prefetch_next(elems + b * Q8::kBlock, Q8::kBlock);
+    // The first pass waits for memory; this one would leave it idle.
+    prefetch_after(elems + b * Q8::kBlock, Q8::kBlock);
 #pragma GCC unroll 4
     for (size_t i = b * Q8::kBlock; i < (b + 1) * Q8::kBlock; i += 4 * kLanes) {
       store_codes(code(i), code(i + kLanes), code(i + 2 * kLanes), code(i + 3 * kLanes), codes + i);
