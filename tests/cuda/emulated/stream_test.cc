@@ -61,8 +61,19 @@ TEST_F(StreamTest, StreamsRunAtTheSameTime) {
   EXPECT_EQ(*word.as<uint32_t>(), 2u);
 }
 
-// stream.cc: delay() in run(), and that every stream has a thread of its own. Without the wait some
-// results are wrong, with it none is.
+// stream.cc: delay() in run(). Without it a hundred fills take a fifth of a millisecond.
+TEST_F(StreamTest, OperationsAreDelayed) {
+  using Clock = std::chrono::steady_clock;
+  const Stream stream;
+  const DeviceMemory memory(64);
+  const auto begin = Clock::now();
+  for (int i = 0; i < 100; ++i) driver().cuMemsetD8Async(memory.address(), 0, 64, stream);
+  stream.synchronize();
+  EXPECT_GT(Clock::now() - begin, std::chrono::milliseconds(5));
+}
+
+// calls_stream.cc: event->wait() in cuStreamWaitEvent(), and that every stream has a thread of its
+// own. Without the wait some results are wrong, with it none is.
 TEST_F(StreamTest, WhatIsNotOrderedGoesWrong) {
   constexpr int kTimes = 40;
   const Stream one, two;
@@ -166,21 +177,24 @@ TEST_F(StreamTest, ALaunchOfAnotherShapeIsRefused) {
 // state.cc: enqueue() takes turns with stream 0.
 TEST_F(StreamTest, OnlyBlockingStreamsTakeTurnsWithStreamZero) {
   const Stream blocking(CU_STREAM_DEFAULT), free(CU_STREAM_NON_BLOCKING);
-  const PinnedMemory word(4);
-  std::atomic_ref<uint32_t> gate(*word.as<uint32_t>());
-  gate = 0;
+  const PinnedMemory word(4), free_word(4);
+  std::atomic_ref<uint32_t> gate(*word.as<uint32_t>()), free_gate(*free_word.as<uint32_t>());
+  gate = free_gate = 0;
   driver().cuStreamWaitValue32(blocking, reinterpret_cast<CUdeviceptr>(word.as<void>()), 1, 0);
+  driver().cuStreamWaitValue32(free, reinterpret_cast<CUdeviceptr>(free_word.as<void>()), 1, 0);
   std::atomic<bool> zero = false, beside = false;
   std::function<void()> note_zero = [&] { zero = true; }, note_beside = [&] { beside = true; };
   host_function(nullptr, note_zero);
   host_function(free, note_beside);
-  free.synchronize();
   std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  EXPECT_TRUE(beside);
   EXPECT_FALSE(zero);
   gate = 1;
-  driver().cuCtxSynchronize();
+  driver().cuStreamSynchronize(nullptr);
   EXPECT_TRUE(zero);
+  EXPECT_FALSE(beside);
+  free_gate = 1;
+  driver().cuCtxSynchronize();
+  EXPECT_TRUE(beside);
 }
 
 // calls_memory.cc: pinned memory is read and written by the stream, pageable memory by the call.
