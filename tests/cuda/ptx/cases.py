@@ -1,12 +1,13 @@
-"""The folds that kernels are tried on: sets of jobs, each for one launch. A set is a function of the
-host library and of the sink's form; all of it repeats."""
+"""The folds that kernels are tried on: sets of jobs, each for one launch. A set is a function of
+the host library and of the sink's form; all of it repeats."""
 import numpy as np
 
 from host import BF16, FORMS, FP16, FP32, PLAIN_BYTES, Q4S, Q8, Job, Run
 
-SIZES = (1, 31, 33, 64, 100, 2047, 2048, 2049, 4500)
+# With every remainder of 8, which is a thread's share.
+SIZES = (1, 2, 31, 45, 102, 2047, 2048, 2051, 4500)
 SCALES = (1.0, 0.125, -1 / 3)
-EXTREMES = np.array((0x00, 0x00, 0x01, 0x7F, 0x80, 0x80, 0xFF), np.uint8)
+EXTREMES = np.array((0x00, 0x00, 0x01, 0x7B, 0x7C, 0x7F, 0x80, 0x80, 0xFF), np.uint8)
 ALL = tuple(range(len(FORMS)))
 
 
@@ -120,6 +121,15 @@ def extreme_bits(host, _):
             for source in ALL for scale in (1.0, 0.5) for saturate in (False, True)]
 
 
+def extreme_factors(host, _):
+    """q4s messages of any bytes, under factors that no encoder writes."""
+    factors = np.array((np.inf, -np.inf, np.nan, 3e38, -1e36, 1e-45, -0.0), np.float32)
+    elems = 2048 * len(factors)
+    message = any_bytes(host.form_bytes(Q4S, elems), 9)
+    message[:factors.nbytes] = factors.view(np.uint8)
+    return [Job(elems, [Run(Q4S, [message], scale)]) for scale in (1.0, 0.5)]
+
+
 def ties(host, _):
     """Sums that lie in the middle: of two bf16, of two fp16, and largest magnitudes that put the
     scale of a block of q8 or q4s there."""
@@ -148,4 +158,4 @@ def in_place(host, form):
 
 SETS = {set_of.__name__: set_of for set_of in (
     copies, each_source_and_size, one_large_fold, several_sources, mixed_sources, misaligned,
-    special_values, any_bits, extreme_bits, ties, in_place)}
+    special_values, any_bits, extreme_bits, extreme_factors, ties, in_place)}

@@ -1,5 +1,6 @@
-"""The project's side of the comparison: fills its FoldBatch through host_fold.cc's C functions, folds
-it with the scalar reference, and checks that a kernel in the machine leaves the same bytes."""
+"""The project's side of the comparison: fills its FoldBatch through host_fold.cc's C functions,
+folds it with the scalar reference, and checks that a kernel in the machine leaves the same
+bytes."""
 import ctypes
 import dataclasses
 
@@ -143,5 +144,5 @@ class Host:
             if len(different):
                 at = different[0]
                 raise AssertionError(
-                    f"{kernel.name}: {job}: {len(different)} of {len(want)} bytes differ, the first "
-                    f"at {at}: {got[at]:#04x} instead of {want[at]:#04x}")
+                    f"{kernel.name}: {job}: {len(different)} of {len(want)} bytes differ, the "
+                    f"first at {at}: {got[at]:#04x} instead of {want[at]:#04x}")

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""nvcc's PTX of every fold kernel, run by the machine of this folder, leaves the bytes of the host's
-scalar reference: every form of source and sink, sizes, alignments, special values."""
+"""nvcc's PTX of every fold kernel, run by the machine of this folder, leaves the bytes of the
+host's scalar reference: every form of source and sink, sizes, alignments, special values."""
 import unittest
 
 import cases

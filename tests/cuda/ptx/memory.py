@@ -120,7 +120,8 @@ class Shared:
         if not self.written[at].all():
             raise PtxError("shared memory is read that nobody wrote")
         if ((self.writer[at] != NOBODY) & (self.writer[at] != me)).any():
-            raise PtxError("race: shared memory is read that another thread wrote since the barrier")
+            raise PtxError("race: shared memory is read that another thread wrote since the "
+                           "barrier")
         other = (self.reader[at] != NOBODY) & (self.reader[at] != me)
         self.reader[at] = np.where(other, self.SEVERAL, me)
         other = self.reader[at] != me  # another thread of this very access

@@ -35,7 +35,7 @@ MUTATIONS = {
     "half_rounded_down": (BF16, rf"(add\.s32\s+{REGISTER}, {REGISTER}), 32767;", r"\1, 32766;",
                           BYTES),
     "every_load_wide": (
-        FP32, rf"(and\.b64\s+({REGISTER}), {REGISTER}), 15;(\s+setp\.\w+\.s64\s+{REGISTER}, \2, 0;)",
+        FP32, rf"(and\.b64\s+({REGISTER}), {REGISTER}), 15;(\s+setp\.\w+\.s64\s+{REGISTER}, \2,)",
         r"\1, 0;\3", MISALIGNED),
     "wide_load_moved": (FP16, rf"(ld\.global(?:\.nc)?\.v4\.u32\s+\{{[^}}]*\}}, \[{REGISTER})\]",
                         r"\1+4]", MISALIGNED),

@@ -4,10 +4,10 @@ PtxError naming the line for anything else."""
 import dataclasses
 import re
 
-TYPE_BYTES = {"pred": 1, "b8": 1, "u8": 1, "s8": 1, "b16": 2, "u16": 2, "s16": 2, "b32": 4, "u32": 4,
-              "s32": 4, "f32": 4, "b64": 8, "u64": 8, "s64": 8}
+TYPE_BYTES = {"pred": 1, "b8": 1, "u8": 1, "s8": 1, "b16": 2, "u16": 2, "s16": 2, "b32": 4,
+              "u32": 4, "s32": 4, "f32": 4, "b64": 8, "u64": 8, "s64": 8}
 # Said about the text or to the optimizer; nothing that changes what a kernel computes.
-HINTS = re.compile(r"\.(version|target|address_size|maxntid|minnctapersm|reqntid|pragma|file|loc)\b")
+HINTS = re.compile(r"\.(version|target|address_size|maxntid|minnctapersm|reqntid|pragma)\b")
 NAME = r"[%$\w]+"
 ENTRY = re.compile(rf"(?:\.visible\s+)?\.entry\s+({NAME})\s*\($")
 PARAM = re.compile(rf"\.param\s+(?:\.align\s+(\d+)\s+)?\.(\w+)\s+({NAME})(?:\[(\d+)\])?,?$")
