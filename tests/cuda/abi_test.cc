@@ -12,20 +12,24 @@
 namespace slimccl::device {
 namespace {
 
-// The same to a caller: pointers, or values of one size that are no floating-point numbers.
+template <class T>
+constexpr bool kIsWord = std::is_integral_v<T> || std::is_enum_v<T>;
 template <class A, class B>
-constexpr bool kSamePlace = std::is_pointer_v<A> && std::is_pointer_v<B>
-                                ? true
-                                : (std::is_integral_v<A> || std::is_enum_v<A>)&&(
-                                      std::is_integral_v<B> || std::is_enum_v<B>)&&sizeof(A) ==
-                                      sizeof(B);
+constexpr bool kSizesEqual = sizeof(A) == sizeof(B);
+template <class T>
+constexpr bool kIsPointer = std::is_pointer_v<T>;
+
+// The same to a caller.
+template <class A, class B>
+constexpr bool kSamePlace = (kIsPointer<A> && kIsPointer<B>) ||
+                            (kIsWord<A> && kIsWord<B> && kSizesEqual<A, B>);
 
 template <class A, class B>
 struct SameAbi : std::false_type {};
 template <class A, class... As, class B, class... Bs>
-  requires(sizeof...(As) == sizeof...(Bs))
-struct SameAbi<A(As...), B(Bs...)>
-    : std::bool_constant<kSamePlace<A, B> && (kSamePlace<As, Bs> && ...)> {};
+requires(sizeof...(As) == sizeof...(Bs)) struct SameAbi<A(As...), B(Bs...)>
+    : std::bool_constant<kSamePlace<A, B> && (kSamePlace<As, Bs> && ...)> {
+};
 
 static_assert(!SameAbi<int(int), int(long)>::value);
 static_assert(!SameAbi<int(int, void*), int(void*, int)>::value);
@@ -35,13 +39,12 @@ static_assert(SameAbi<int(int, void*), unsigned(unsigned, char**)>::value);
 #define SLIMCCL_TEXT_OF(name) #name
 #define SLIMCCL_TEXT(name) SLIMCCL_TEXT_OF(name)
 
-// cuda.h makes macros of the functions that have versions: the name of the newest one, which must be
-// the one that we ask for. Without SLIMCCL_TEXT's detour the name would be taken as it stands.
+// cuda.h makes macros of the functions that have versions: the name of the newest one, which must
+// be the one that we ask for. Without SLIMCCL_TEXT's detour the name would be taken as it stands.
 TEST(CudaAbiTest, FunctionsAreThoseOfTheToolkit) {
-#define SLIMCCL_CHECK(name, symbol, ...)                                                \
-  EXPECT_STREQ(SLIMCCL_TEXT(name), #symbol);                                            \
-  EXPECT_TRUE((SameAbi<CUresult(__VA_ARGS__), std::remove_pointer_t<decltype(&::name)>>:: \
-                   value))                                                              \
+#define SLIMCCL_CHECK(name, symbol, ...)                                                         \
+  EXPECT_STREQ(SLIMCCL_TEXT(name), #symbol);                                                     \
+  EXPECT_TRUE((SameAbi<CUresult(__VA_ARGS__), std::remove_pointer_t<decltype(&::name)>>::value)) \
       << #symbol;
   SLIMCCL_CUDA_FUNCTIONS(SLIMCCL_CHECK)
 #undef SLIMCCL_CHECK
