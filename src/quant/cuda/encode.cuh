@@ -72,8 +72,8 @@ __device__ __forceinline__ void encode_half(const float (&sums)[kElems], const P
   store_pairs(pairs, place.count, sink + plain_offset(place, 2));
 }
 
-// Sums beyond the end are +0. Then codes beyond it are 0, which is what padding is made of, and
-// begun or not, a 64-byte line of codes is written whole.
+// Sums beyond the end are +0, so codes beyond it are 0, which is what padding is: each 64-byte line
+// of codes that holds an element is written whole.
 __device__ __forceinline__ void encode_q8(const float (&sums)[kElems], const Place& place,
                                           std::byte* message) {
   std::byte* record = message + record_offset<Q8>(place);
@@ -145,7 +145,7 @@ __device__ __forceinline__ void encode_q4s(const float (&sums)[kElems], const Pl
   if (lane == 0) store(record + block, scale);
   constexpr uint32_t kBytes = Q4s::kBlock / 2, kLine = 2 * kMessageAlign;
   const uint32_t at = block * kBytes + lane % 2 * 8 + lane / 2 * 4;
-  // Blocks not begun but on a begun 64-byte line are padding.
+  // Each 64-byte line that holds an element is written whole; blocks without any are padding.
   if (block * Q4s::kBlock >= place.elems) bytes = 0;
   if (place.first / kLine * kLine >= place.elems) return;
   store(record + Q4s::kScaleBytes + at, bytes);

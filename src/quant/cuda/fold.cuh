@@ -9,7 +9,7 @@
 
 namespace slimccl::quant::cuda {
 
-__device__ __forceinline__ uint32_t job_at(const FoldBatch& batch, uint32_t superblock) {
+__device__ __forceinline__ const FoldJob& job_of(const FoldBatch& batch, uint32_t superblock) {
   uint32_t low = 0, high = batch.job_count;  // low begins at or before it, high does not
   while (high - low > 1) {
     const uint32_t middle = (low + high) / 2;
@@ -19,14 +19,7 @@ __device__ __forceinline__ uint32_t job_at(const FoldBatch& batch, uint32_t supe
       high = middle;
     }
   }
-  return low;
-}
-
-// The same value, about which the compiler knows nothing: so it computes what follows from it anew
-// instead of keeping it in registers, of which a thread has 32.
-__device__ __forceinline__ uint32_t forgotten(uint32_t value) {
-  asm volatile("" : "+r"(value));
-  return value;
+  return batch.jobs[low];
 }
 
 template <class Reader>
@@ -42,34 +35,31 @@ __device__ __forceinline__ void add_run(const SourceRun& run, const FoldJob& job
   }
 }
 
+__device__ __forceinline__ void add_run(const SourceRun& run, const FoldJob& job,
+                                        float (&sums)[kElems]) {
+  switch (run.form) {
+    case Form::kFp32:
+      return add_run<Fp32Reader>(run, job, sums);
+    case Form::kBf16:
+      return add_run<Bf16Reader>(run, job, sums);
+    case Form::kFp16:
+      return add_run<Fp16Reader>(run, job, sums);
+    case Form::kQ8:
+      return add_run<Q8Reader>(run, job, sums);
+    case Form::kQ4s:
+      return add_run<Q4sReader>(run, job, sums);
+  }
+}
+
 // The sum in fp32. It begins as -0, which is what adds nothing: -0 + x is x, for x = -0 too; and
 // x * 1 is x. Both may lose the payload of a NaN, which no sink keeps.
-__device__ __forceinline__ void sum_of(const FoldBatch& batch, uint32_t index,
+__device__ __forceinline__ void sum_of(const FoldBatch& batch, const FoldJob& job,
                                        float (&sums)[kElems]) {
 #pragma unroll
   for (uint32_t i = 0; i < kElems; ++i) sums[i] = -0.0f;
-  const uint32_t first = batch.jobs[index].first_run, end = first + batch.jobs[index].runs;
+  const uint32_t first = job.first_run, end = first + job.runs;
 #pragma unroll 1
-  for (uint32_t r = first; r < end; ++r) {
-    const SourceRun& run = batch.runs[r];
-    switch (run.form) {
-      case Form::kFp32:
-        add_run<Fp32Reader>(run, batch.jobs[forgotten(index)], sums);
-        break;
-      case Form::kBf16:
-        add_run<Bf16Reader>(run, batch.jobs[forgotten(index)], sums);
-        break;
-      case Form::kFp16:
-        add_run<Fp16Reader>(run, batch.jobs[forgotten(index)], sums);
-        break;
-      case Form::kQ8:
-        add_run<Q8Reader>(run, batch.jobs[forgotten(index)], sums);
-        break;
-      case Form::kQ4s:
-        add_run<Q4sReader>(run, batch.jobs[forgotten(index)], sums);
-        break;
-    }
-  }
+  for (uint32_t r = first; r < end; ++r) add_run(batch.runs[r], job, sums);
 }
 
 template <Form kTo>
@@ -98,12 +88,11 @@ __device__ __forceinline__ void copy(const FoldBatch& batch, const FoldJob& job)
 
 template <Form kTo>
 __device__ __forceinline__ void fold(const FoldBatch& batch) {
-  const uint32_t index = job_at(batch, blockIdx.x);
-  if (is_copy<kTo>(batch, batch.jobs[index])) return copy<kTo>(batch, batch.jobs[index]);
+  const FoldJob& job = job_of(batch, blockIdx.x);
+  if (is_copy<kTo>(batch, job)) return copy<kTo>(batch, job);
 
   float sums[kElems];
-  sum_of(batch, index, sums);
-  const FoldJob& job = batch.jobs[forgotten(index)];
+  sum_of(batch, job, sums);
   const Place place = place_of(job);
   auto* sink = static_cast<std::byte*>(job.sink);
 #pragma unroll
