@@ -19,6 +19,9 @@
 
 namespace slimccl::device::testing {
 
+#ifndef EMULATED_LIBCUDA  // the build names the one that it made
+#define EMULATED_LIBCUDA "libcuda.so.1"
+#endif
 inline const char* libcuda() {
   const char* other = std::getenv("SLIMCCL_TEST_LIBCUDA");
   return other != nullptr ? other : EMULATED_LIBCUDA;
