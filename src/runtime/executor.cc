@@ -23,6 +23,8 @@ using transport::Progress;
 constexpr int kSegmentShift = 24, kOperationShift = 48;
 constexpr uint64_t kMaxSegments = uint64_t{1} << 24;
 constexpr size_t kCachedPlans = 32;
+// Outputs from here on are stored past the caches: by their end, their start would be gone anyway.
+constexpr uint64_t kLargeOutputBytes = uint64_t{8} << 20;
 
 uint64_t longest_slice(const Shape& shape, int ranks) {
   return collectives::slice_stride(shape, ranks);
@@ -39,6 +41,17 @@ Shape normalized(Shape shape, int ranks) {
   return shifted;
 }
 
+bool reads_output(const Step& step) {
+  return std::ranges::any_of(
+      step.from, [](const Operand& source) { return source.slice.region == Region::kOutput; });
+}
+
+uint64_t output_bytes(const Shape& shape, int ranks) {
+  const bool one_slice = shape.op == collectives::Collective::kReduceScatter;
+  return longest_slice(shape, ranks) * static_cast<uint64_t>(one_slice ? 1 : ranks) *
+         quant::type_bytes(shape.type);
+}
+
 }  // namespace
 
 CompiledPlan compile(collectives::Plan plan, const collectives::Alias& alias) {
@@ -49,6 +62,7 @@ CompiledPlan compile(collectives::Plan plan, const collectives::Alias& alias) {
     compiled.waits_for.push_back(static_cast<uint32_t>(links.after[i].size()));
     for (const uint32_t before : links.after[i]) compiled.releases[before].push_back(i);
   }
+  compiled.rereads_output = std::ranges::any_of(plan.steps, reads_output);
   compiled.plan = std::move(plan);
   return compiled;
 }
@@ -80,6 +94,7 @@ void ProgressExecutor::start(const Operation& operation) {
   elems_per_segment_ = segment_elems(operation.shape, topology_, limits_);
   segments_total_ = ceil_div(longest_slice(operation.shape, topology_.ranks()), elems_per_segment_);
   segments_begun_ = 0;
+  large_output_ = output_bytes(operation.shape, topology_.ranks()) >= kLargeOutputBytes;
   fill_window();
 }
 
@@ -219,7 +234,9 @@ void ProgressExecutor::run(Segment& segment, const Step& step) {
     sources_.push_back(
         {at(segment, source.slice), source.codec, source.scaled ? operation_->scale : 1.0f});
   }
-  kernels_.fold(sources_, {at(segment, step.to.slice), step.to.codec, step.saturate},
+  const bool streaming =
+      step.to.slice.region == Region::kOutput && large_output_ && !segment.plan->rereads_output;
+  kernels_.fold(sources_, {at(segment, step.to.slice), step.to.codec, step.saturate, streaming},
                 operation_->shape.type, step.elems);
 }
 

@@ -37,6 +37,7 @@ struct CompiledPlan {
   collectives::Plan plan;
   std::vector<std::vector<uint32_t>> releases;
   std::vector<uint32_t> waits_for;  // how many steps
+  bool rereads_output;              // some step takes what another left in Output
 };
 
 [[nodiscard]] CompiledPlan compile(collectives::Plan plan, const collectives::Alias& alias);
@@ -120,6 +121,7 @@ class ProgressExecutor {
   uint64_t sequence_ = 0;  // of operations, part of the tag
   uint64_t segments_total_ = 0, segments_begun_ = 0;
   uint64_t elems_per_segment_ = 0;
+  bool large_output_ = false;  // it would not stay in the caches
   std::vector<Segment> window_;
   std::vector<quant::Source> sources_;  // of the fold that runs, kept to save allocations
   std::optional<transport::PeerFailure> failure_;

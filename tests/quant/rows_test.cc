@@ -36,15 +36,16 @@ void same_in_all_rows(const std::vector<Source>& sources, Codec to, ncclDataType
                       uint64_t elems, uint64_t offset) {
   const bool message = to == Codec::kQ8 || to == Codec::kQ4s;
   const uint64_t unit = encoded_bytes(to, type, 1);
-  for (const bool saturate : {false, true}) {
+  for (const int flags : {0, 1, 2, 3}) {
+    const bool saturate = flags & 1, streaming = flags & 2;
     const Buffer expected = fold(all_kernels().front(), sources, to, type, elems, 0, saturate);
     for (const Kernels& kernels : all_kernels()) {
       const Buffer got =
-          fold(kernels, sources, to, type, elems, message ? 0 : offset * unit, saturate);
+          fold(kernels, sources, to, type, elems, message ? 0 : offset * unit, saturate, streaming);
       ASSERT_TRUE(got == expected)
           << kernels.name << ": " << sources.size() << " x " << name(sources[0].codec) << " to "
           << name(to) << " of " << type_name(type) << ", " << elems << " elements, offset "
-          << offset << (saturate ? ", saturating" : "");
+          << offset << (saturate ? ", saturating" : "") << (streaming ? ", streaming" : "");
     }
   }
 }
@@ -69,9 +70,9 @@ TEST(RowsTest, EveryOffsetAndNumberOfSources) {
   for (const ncclDataType_t type : kTypes) {
     for (uint64_t offset = 0; offset < 16; ++offset) {
       for (int count = 1; count <= 8; ++count) {
-        const Inputs inputs = make_inputs(Codec::kTensor, type, 300, count, offset);
+        const Inputs inputs = make_inputs(Codec::kTensor, type, 2100, count, offset);
         ASSERT_NO_FATAL_FAILURE(
-            same_in_all_rows(inputs.sources, Codec::kTensor, type, 300, offset));
+            same_in_all_rows(inputs.sources, Codec::kTensor, type, 2100, offset));
       }
     }
   }

@@ -92,9 +92,9 @@ inline Buffer plain(const std::vector<float>& values, ncclDataType_t type, uint6
 
 inline Buffer fold(const Kernels& kernels, const std::vector<Source>& sources, Codec to,
                    ncclDataType_t type, uint64_t elems, uint64_t offset = 0,
-                   bool saturate = false) {
+                   bool saturate = false, bool streaming = false) {
   Buffer sink(encoded_bytes(to, type, elems), offset);
-  kernels.fold(sources, {sink.data(), to, saturate}, type, elems);
+  kernels.fold(sources, {sink.data(), to, saturate, streaming}, type, elems);
   return sink;
 }
 

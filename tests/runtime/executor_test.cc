@@ -94,6 +94,19 @@ TEST_P(WholeCalls, EqualTheReferenceBitForBit) {
 INSTANTIATE_TEST_SUITE_P(Clusters, WholeCalls,
                          ::testing::Values("1x1", "1x3", "2x1", "2x2", "3+1", "2+2+1", "0,1,0,1"));
 
+TEST(Compile, SaysWhetherOutputIsReadAgain) {
+  using collectives::Kind;
+  using collectives::Region;
+  const collectives::Operand output{{Region::kOutput, 0, 64}, Codec::kTensor};
+  const collectives::Operand input{{Region::kInput, 0, 64}, Codec::kTensor};
+  collectives::Plan plan;
+  plan.steps.push_back(
+      {.kind = Kind::kFold, .level = 0, .elems = 16, .from = {input}, .to = output});
+  EXPECT_FALSE(compile(plan, {}).rereads_output);
+  plan.steps.push_back({.kind = Kind::kSend, .level = 1, .peer = 1, .elems = 16, .from = {output}});
+  EXPECT_TRUE(compile(plan, {}).rereads_output);
+}
+
 TEST(SegmentElems, IsAWholeNumberOfSuperblocksAndItsScratchFitsTheArena) {
   const ExecutorLimits limits{.segment_elems = 131072, .window = 6, .arena_bytes = 64 << 20};
   for (const char* text :

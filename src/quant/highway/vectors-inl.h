@@ -163,8 +163,9 @@ struct Plain<Form::kFp16> {
 #endif
   template <bool kStream, bool kClean>
   static HWY_INLINE void store_pair(VF a, VF b, uint16_t* into) {
-    store<kStream>(convert<kClean>(a), Halves(), into);
-    store<kStream>(convert<kClean>(b), Halves(), into + kLanes);
+    // Whole vectors: Highway streams half a vector of 128 bits as a whole one.
+    const auto both = hn::Combine(HalfPairs(), convert<kClean>(b), convert<kClean>(a));
+    store<kStream>(both, HalfPairs(), into);
   }
 };
 
