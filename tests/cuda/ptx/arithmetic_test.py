@@ -10,7 +10,7 @@ import ptx_text
 import setting
 from ptx_text import PtxError
 
-NAN = arithmetic.NAN_BITS
+NAN = 0x7FFFFFFF
 INF = np.float32(np.inf)
 
 

@@ -85,6 +85,16 @@ class Machine(unittest.TestCase):
         st.global.u32 [%d3], %r3;""")
         self.assertEqual(found, [(i ^ 1) * ((i ^ 1) + 1) // 2 for i in range(64)])
 
+    def test_threads_that_go_straight_on_meet_those_that_jumped(self):
+        found = run("""setp.lt.u32 %p1, %r0, 5;
+        mov.u32 %r1, %r0;
+        @%p1 bra $SKIPPED;
+        add.s32 %r1, %r1, 100;
+        $SKIPPED:
+        shfl.sync.bfly.b32 %r3|%p2, %r1, 16, %r60, %r61;
+        st.global.u32 [%d3], %r3;""", threads=32)
+        self.assertEqual(found, [(i ^ 16) + (100 if (i ^ 16) >= 5 else 0) for i in range(32)])
+
     def test_shuffles_stay_in_their_warp(self):
         for mode, clamp, argument, peer in (("bfly", 31, 5, lambda i: i ^ 5),
                                             ("idx", 31, 7, lambda i: 7),
@@ -117,6 +127,12 @@ class Machine(unittest.TestCase):
                    self.EXCHANGE.replace("bar.sync 0;", ""))
         self.fails("race: shared memory is written that another thread used since the barrier",
                    self.EXCHANGE + "\nst.shared.u32 [%r52], %r0;")
+        self.fails("race: shared memory is written that another thread used since the barrier",
+                   self.EXCHANGE + """
+                   bar.sync 0;
+                   ld.shared.u32 %r3, [words];
+                   setp.eq.s32 %p1, %r0, 63;
+                   @%p1 st.shared.u32 [words], %r0;""")
         self.fails("race: two threads write the same shared memory", "st.shared.u32 [words], %r0;")
         self.fails("shared memory is read that nobody wrote", "ld.shared.u32 %r1, [%r52];")
         self.fails("shared address 0x10100: there are 256 bytes",
@@ -202,6 +218,8 @@ class Machine(unittest.TestCase):
                    "st.global.u32 [%d3], %r0;\nld.global.u32 %r1, [%d1];")
         self.fails("128 of 256 bytes were never written, the first is byte 128",
                    "setp.lt.u32 %p1, %r0, 32;\n@%p1 st.global.u32 [%d3], %r0;")
+        device = memory.Global(4096)
+        self.assertLess(device.allocate(256) + 256, device.allocate(256))  # no overrun unseen
         with self.assertRaisesRegex(PtxError, "device memory of 64 bytes is too small"):
             memory.Global(64).allocate(1)
 
