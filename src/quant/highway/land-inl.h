@@ -34,6 +34,7 @@ HWY_INLINE VF enter(VF value, const float* sum, float scale) {
 // superblock. clean() is what to use for values without NaN and below 2^120.
 template <Entry kEntry>
 struct IntoSum {
+  static constexpr bool kSums = true, kStreams = false;
   float* sum;  // aligned
   float scale;
   HWY_INLINE void operator()(size_t i, VF a, VF b) const {
@@ -47,6 +48,7 @@ struct IntoSum {
 // caches: `data` is then aligned to vectors.
 template <Form kForm, Entry kEntry, bool kSaturate, bool kStream, bool kClean = false>
 struct IntoPlain {
+  static constexpr bool kSums = kEntry != Entry::kAssign, kStreams = kStream;
   typename Plain<kForm>::Element* data;
   const float* sum;
   float scale;
@@ -128,7 +130,7 @@ template <Form kForm, class Land>
 HWY_INLINE void decode_plain(const void* data, const Land& land) {
   const auto* from = elements<kForm>(data);
   for (size_t i = 0; i < kSuperblock; i += 2 * kLanes) {
-    prefetch_after(from + i, 2 * kLanes);
+    if constexpr (Land::kSums) prefetch_after(from + i, 2 * kLanes);
     land(i, Plain<kForm>::load(from + i), Plain<kForm>::load(from + i + kLanes));
   }
 }

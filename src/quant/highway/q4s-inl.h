@@ -155,6 +155,9 @@ HWY_INLINE void decode_q4s_products(float factor, const std::byte* record, const
   bytes += Q4s::kScaleBytes;
   for (size_t b = 0; b < Q4s::kBlocks; ++b) {
     const Products products(scales[b]);
+    if (Land::kStreams && b % (64 / kHalfBlock) == 0) {
+      prefetch_codes_after(bytes + b * kHalfBlock);
+    }
     VU pairs[kHalfBlock / kLanes];  // all loads come before the stores, which might alias them
     for (size_t v = 0; v < kHalfBlock / kLanes; ++v) {
       pairs[v] = hn::PromoteTo(Words(), hn::LoadU(Bytes(), bytes + b * kHalfBlock + v * kLanes));

@@ -95,6 +95,7 @@ HWY_INLINE void decode_q8_products(const uint16_t* halves, const std::byte* reco
   const auto* codes = reinterpret_cast<const int8_t*>(record + Q8::kScaleBytes);
   for (size_t b = 0; b < Q8::kBlocks; ++b) {
     const VF scale = real(scales[b]);
+    if constexpr (Land::kStreams) prefetch_codes_after(codes + b * Q8::kBlock);
     const auto product = [&](size_t i) HWY_ATTR {
       const auto code = hn::PromoteTo(Ints(), hn::LoadU(Codes(), codes + i));
       return hn::Mul(hn::ConvertTo(Floats(), code), scale);
