@@ -21,7 +21,7 @@ MESON_SUITES = ("pure", "conformance", "multi", "cluster", "abi", "cuda")
 DEFAULT = ("pure", "conformance", "multi", "cluster", "abi", "cuda", "shape")
 SANITIZERS = {
     "asan": {"folder": "build-asan", "option": "address,undefined",
-             "suites": ("pure", "conformance"), "filter": None},
+             "suites": ("pure", "conformance", "cuda"), "filter": None},
     # UCX is not built for TSan, which would report its insides; loopback and shm are our own code.
     "tsan": {"folder": "build-tsan", "option": "thread", "suites": ("conformance", "threads"),
              "filter": "*-*ucx*:*Ucx*"},
@@ -164,6 +164,15 @@ def run_suites(suites, folder, tally, extra_env=None, slowdown=1, only_built=Fal
         run_one(test, folder, tally, extra_env or {}, slowdown)
 
 
+def loaded_by(tests, folder):
+    """What the tests load at run time: building the programs does not build it."""
+    output = subprocess.run(["/usr/bin/meson", "introspect", "--targets", folder], check=True,
+                            stdout=subprocess.PIPE, text=True).stdout
+    wanted = {target for test in tests for target in test["depends"]}
+    return {file for target in json.loads(output) if target["id"] in wanted
+            for file in target["filename"]}
+
+
 def run_sanitizer(name, tally):
     what = SANITIZERS[name]
     folder = os.path.join(ROOT, what["folder"])
@@ -171,9 +180,9 @@ def run_sanitizer(name, tally):
     if not build(folder, options, ["build.ninja"]):  # configured, so that the tests are known
         tally.fail(f"{name}: {folder} could not be configured")
         return
-    programs = sorted({os.path.relpath(test["cmd"][0], folder)
-                       for test in meson_tests(folder, what["suites"]) if in_folder(test, folder)})
-    if not build(folder, options, programs):
+    tests = [test for test in meson_tests(folder, what["suites"]) if in_folder(test, folder)]
+    files = {test["cmd"][0] for test in tests} | loaded_by(tests, folder)
+    if not build(folder, options, sorted(os.path.relpath(file, folder) for file in files)):
         tally.fail(f"{name}: the build in {folder} failed")
         return
     env = dict(SANITIZER_ENV)
