@@ -7,6 +7,8 @@
 #define SLIMCCL_QUANT_Q4S_INL_H_
 #endif
 
+#include <cstring>
+
 #include "quant/highway/blocks-inl.h"
 #include "quant/highway/land-inl.h"
 #include "quant/q4s.h"
