@@ -1,10 +1,11 @@
 #include "runtime/agreement.h"
 
-#include <cstring>
 #include <map>
+#include <type_traits>
 
 #include "base/error.h"
 #include "quant/codec.h"
+#include "runtime/serial.h"
 
 namespace slimccl::runtime {
 namespace {
@@ -28,47 +29,6 @@ void for_each_field(RecordType& record, Visitor&& visit) {
   visit(record.window);
   visit(record.net_gbits);
 }
-
-class Writer {
- public:
-  template <class Number>
-  void operator()(const Number& number) {
-    const auto* first = reinterpret_cast<const std::byte*>(&number);
-    bytes.insert(bytes.end(), first, first + sizeof number);
-  }
-  void operator()(const std::string& text) {
-    (*this)(static_cast<uint32_t>(text.size()));
-    const auto* first = reinterpret_cast<const std::byte*>(text.data());
-    bytes.insert(bytes.end(), first, first + text.size());
-  }
-  std::vector<std::byte> bytes;
-};
-
-class Reader {
- public:
-  explicit Reader(ConstBytes bytes) : left_(bytes) {}
-  template <class Number>
-  void operator()(Number& number) {
-    std::memcpy(&number, take(sizeof number).data(), sizeof number);
-  }
-  void operator()(std::string& text) {
-    uint32_t size = 0;
-    (*this)(size);
-    const ConstBytes bytes = take(size);
-    text.assign(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-  }
-
- private:
-  ConstBytes take(size_t size) {
-    check(size <= left_.size(), ncclRemoteError,
-          "a rank sent a set-up record that is cut short; are all ranks running ",
-          "the same libslimccl?");
-    const ConstBytes taken = left_.first(size);
-    left_ = left_.subspan(size);
-    return taken;
-  }
-  ConstBytes left_;
-};
 
 // "exact on ranks 0, 2; zeropp on ranks 1, 3"
 std::string who_has_what(std::span<const Record> records, std::string Record::*field) {
@@ -102,20 +62,31 @@ topology::Topology topology_of(std::span<const Record> records) {
 }  // namespace
 
 std::vector<std::byte> to_bytes(const Record& record) {
-  Writer writer;
-  writer(kRecordMagic);
-  for_each_field(record, writer);
-  return writer.bytes;
+  ByteWriter writer;
+  writer.put(kRecordMagic);
+  for_each_field(record, [&](const auto& field) {
+    if constexpr (std::is_same_v<decltype(field), const std::string&>) {
+      writer.put_block(field);
+    } else {
+      writer.put(field);
+    }
+  });
+  return writer.finish();
 }
 
 Record record_from_bytes(ConstBytes bytes) {
-  Reader reader(bytes);
-  uint32_t magic = 0;
-  reader(magic);
-  check(magic == kRecordMagic, ncclRemoteError,
+  ByteReader reader(bytes, "a rank's set-up record");
+  check(reader.get<uint32_t>() == kRecordMagic, ncclRemoteError,
         "a rank sent no set-up record; are all ranks running libslimccl?");
   Record record;
-  for_each_field(record, reader);
+  for_each_field(record, [&](auto& field) {
+    using Field = std::remove_reference_t<decltype(field)>;
+    if constexpr (std::is_same_v<Field, std::string>) {
+      field = reader.text();
+    } else {
+      field = reader.get<Field>();
+    }
+  });
   return record;
 }
 

@@ -105,7 +105,7 @@ void Star::exchange_bytes() {
 }
 
 void Star::handle(const wire::Frame& frame) {
-  wire::Parser parser(frame.payload);
+  ByteReader parser = wire::parse(frame.payload);
   switch (frame.type) {
     case Type::kAccepted:
       accepted_ = true;
@@ -119,7 +119,7 @@ void Star::handle(const wire::Frame& frame) {
     case Type::kFailure: {
       const auto code = static_cast<ncclResult_t>(parser.get<int32_t>());
       const int rank = parser.get<int32_t>();
-      note(code, rank, parser.text());
+      note(code, rank, parser.rest_text());
       break;
     }
     case Type::kLeft:
@@ -204,7 +204,7 @@ std::vector<std::vector<std::byte>> Star::all_gather(ConstBytes mine, double tim
   }
   if (!table_) throw_failure();
   const wire::Frame table = *std::exchange(table_, std::nullopt);
-  wire::Parser parser(table.payload);
+  ByteReader parser = wire::parse(table.payload);
   ensure(parser.get<uint32_t>() == round_++, "an exchange was answered with another one's table");
   std::vector<uint64_t> lengths(static_cast<size_t>(ranks_));
   for (uint64_t& length : lengths) length = parser.get<uint64_t>();

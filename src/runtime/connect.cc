@@ -4,13 +4,13 @@
 #include <unistd.h>
 
 #include <array>
-#include <cstring>
 #include <map>
 #include <mutex>
 
 #include "base/error.h"
 #include "base/log.h"
 #include "runtime/communicator.h"
+#include "runtime/serial.h"
 #include "topology/discover.h"
 #include "transport/loopback/loopback.h"
 #include "transport/shm/endpoint.h"
@@ -67,35 +67,21 @@ struct Step {
 };
 
 std::vector<std::byte> to_bytes(const Step& step) {
-  std::vector<std::byte> bytes;
-  const auto add = [&](const void* data, uint64_t size) {
-    const auto* length = reinterpret_cast<const std::byte*>(&size);
-    bytes.insert(bytes.end(), length, length + sizeof size);
-    const auto* first = static_cast<const std::byte*>(data);
-    bytes.insert(bytes.end(), first, first + size);
-  };
-  add(step.error.data(), step.error.size());
-  add(step.shm.data(), step.shm.size());
-  add(step.ucx.data(), step.ucx.size());
-  return bytes;
+  ByteWriter writer;
+  writer.put_block(step.error).put_block(ConstBytes(step.shm)).put_block(ConstBytes(step.ucx));
+  return writer.finish();
 }
 
 Step step_from_bytes(ConstBytes bytes) {
-  const auto take = [&] {
-    uint64_t size = 0;
-    ensure(bytes.size() >= sizeof size, "a set-up step is cut short");
-    std::memcpy(&size, bytes.data(), sizeof size);
-    bytes = bytes.subspan(sizeof size);
-    ensure(bytes.size() >= size, "a set-up step is cut short");
-    const ConstBytes taken = bytes.first(size);
-    bytes = bytes.subspan(size);
+  ByteReader reader(bytes, "a rank's set-up step");
+  const auto block = [&] {
+    const ConstBytes taken = reader.block();
     return std::vector<std::byte>(taken.begin(), taken.end());
   };
   Step step;
-  const auto error = take();
-  step.error.assign(reinterpret_cast<const char*>(error.data()), error.size());
-  step.shm = take();
-  step.ucx = take();
+  step.error = reader.text();
+  step.shm = block();
+  step.ucx = block();
   return step;
 }
 

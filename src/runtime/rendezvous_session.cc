@@ -5,7 +5,6 @@
 
 namespace slimccl::runtime {
 
-using wire::Parser;
 using wire::Type;
 using wire::Writer;
 
@@ -29,7 +28,7 @@ Session::Clock::time_point after(Session::Clock::time_point now, double seconds)
 
 Hello Hello::parse(const wire::Frame& frame) {
   check(frame.type == Type::kHello, ncclSystemError, "its first message is not a hello");
-  Parser parser(frame.payload);
+  ByteReader parser = wire::parse(frame.payload);
   Hello hello;
   hello.session = parser.get<uint64_t>();
   hello.secret = parser.get<wire::Secret>();
@@ -38,7 +37,7 @@ Hello Hello::parse(const wire::Frame& frame) {
   hello.hosted = parser.get<uint8_t>() != 0;
   hello.timeout_s = parser.get<double>();
   hello.remaining_s = parser.get<double>();
-  hello.name = parser.text();
+  hello.name = parser.rest_text();
   return hello;
 }
 
@@ -118,16 +117,16 @@ bool Session::enter(Peer& peer, const Hello& hello, Clock::time_point now) {
 
 void Session::handle(int rank, wire::Frame frame, Clock::time_point now) {
   check(!members_[static_cast<size_t>(rank)].left, ncclSystemError, "it spoke after it had left");
-  Parser parser(frame.payload);
+  ByteReader parser = wire::parse(frame.payload);
   switch (frame.type) {
     case Type::kGather:
       return gather(rank, std::move(frame.payload), now);
     case Type::kReport: {
       const int about = parser.get<int32_t>();
-      return fail({ncclRemoteError, about, parser.text()});
+      return fail({ncclRemoteError, about, parser.rest_text()});
     }
     case Type::kAbort:
-      fail({ncclRemoteError, rank, concat("rank ", rank, " aborted: ", parser.text())});
+      fail({ncclRemoteError, rank, concat("rank ", rank, " aborted: ", parser.rest_text())});
       return leave(rank);
     case Type::kLeave:
       return leave(rank);
@@ -201,7 +200,7 @@ void Session::fail(const Failure& failure) {
 void Session::gather(int rank, std::vector<std::byte> payload, Clock::time_point now) {
   if (failure_) return;  // it has been told
   Member& member = members_[static_cast<size_t>(rank)];
-  Parser parser(payload);
+  ByteReader parser = wire::parse(payload);
   const auto round = parser.get<uint32_t>();
   check(complete() && round == round_ && !member.given, ncclSystemError, "it is in exchange ",
         round, " where ", round_, " is under way");

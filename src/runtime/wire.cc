@@ -91,37 +91,13 @@ Id parse_id(const ncclUniqueId& unique_id) {
 
 // The length, the header's last field, is for finish(). (Not by put(): g++ 12 then warns of an
 // overflow at -O3.)
-Writer::Writer(Type type) : bytes_(kHeaderBytes) {
-  std::memcpy(bytes_.data(), &kMagic, sizeof kMagic);
-  std::memcpy(bytes_.data() + 4, &kVersion, sizeof kVersion);
-  std::memcpy(bytes_.data() + 6, &type, sizeof type);
-}
-
-Writer& Writer::put_bytes(ConstBytes bytes) {
-  bytes_.insert(bytes_.end(), bytes.begin(), bytes.end());
-  return *this;
-}
-
 std::vector<std::byte> Writer::finish() {
-  const size_t payload = bytes_.size() - kHeaderBytes;
-  check(payload <= kMaxPayloadBytes, ncclInvalidArgument, "a bootstrap message of ", payload,
-        " bytes is over the limit of ", kMaxPayloadBytes);
-  const auto length = static_cast<uint32_t>(payload);
-  std::memcpy(bytes_.data() + kHeaderBytes - sizeof length, &length, sizeof length);
-  return std::move(bytes_);
-}
-
-ConstBytes Parser::take(uint64_t bytes) {
-  check(bytes <= rest_.size(), ncclSystemError, "a bootstrap message is too short: ", rest_.size(),
-        " bytes are left where ", bytes, " are needed");
-  const ConstBytes taken = rest_.first(bytes);
-  rest_ = rest_.subspan(bytes);
-  return taken;
-}
-
-std::string Parser::text() {
-  const ConstBytes bytes = rest();
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+  const std::vector<std::byte> payload = payload_.finish();
+  check(payload.size() <= kMaxPayloadBytes, ncclInvalidArgument, "a bootstrap message of ",
+        payload.size(), " bytes is over the limit of ", kMaxPayloadBytes);
+  ByteWriter frame;
+  frame.put(kMagic).put(kVersion).put(type_).put(static_cast<uint32_t>(payload.size()));
+  return frame.put_raw(payload).finish();
 }
 
 int Inbox::read(int fd) {
@@ -144,7 +120,7 @@ int Inbox::read(int fd) {
 std::optional<Frame> Inbox::next() {
   const ConstBytes have = ConstBytes(buffer_).subspan(begin_);
   if (have.size() < kHeaderBytes) return std::nullopt;
-  Parser header(have.first(kHeaderBytes));
+  ByteReader header = parse(have.first(kHeaderBytes));
   check(header.get<uint32_t>() == kMagic, ncclSystemError, "it does not speak SlimCCL");
   const auto version = header.get<uint16_t>();
   check(version == kVersion, ncclSystemError, "it speaks bootstrap version ", version,

@@ -11,26 +11,22 @@
 #pragma once
 
 #include <array>
-#include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <deque>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
-#include <type_traits>
 #include <vector>
 
 #include "base/bytes.h"
 #include "base/error.h"
+#include "runtime/serial.h"
 #include "runtime/wire_socket.h"
 #include "slimccl/nccl.h"
 
 namespace slimccl::runtime::wire {
-
-static_assert(std::endian::native == std::endian::little, "the wire is little-endian");
 
 inline constexpr uint32_t kMagic = 0x424d4c53;
 inline constexpr uint16_t kVersion = 1;
@@ -75,37 +71,28 @@ struct Frame {
 // Builds one frame, header included.
 class Writer {
  public:
-  explicit Writer(Type type);
-  template <class T>
-  requires std::is_trivially_copyable_v<T> Writer& put(const T& value) {
-    return put_bytes(std::as_bytes(std::span(&value, 1)));
+  explicit Writer(Type type) : type_(type) {}
+  template <WireNumber T>
+  Writer& put(const T& value) {
+    payload_.put(value);
+    return *this;
   }
-  Writer& put_bytes(ConstBytes bytes);
+  Writer& put_bytes(ConstBytes bytes) {
+    payload_.put_raw(bytes);
+    return *this;
+  }
   Writer& put_text(std::string_view text) { return put_bytes(std::as_bytes(std::span(text))); }
   [[nodiscard]] std::vector<std::byte> finish();  // throws if over kMaxPayloadBytes
 
  private:
-  std::vector<std::byte> bytes_;
+  Type type_;
+  ByteWriter payload_;
 };
 
-// Takes a payload apart; throws Error if it is too short.
-class Parser {
- public:
-  explicit Parser(ConstBytes payload) : rest_(payload) {}
-  template <class T>
-  requires std::is_trivially_copyable_v<T>
-  [[nodiscard]] T get() {
-    T value;
-    std::memcpy(&value, take(sizeof(T)).data(), sizeof(T));
-    return value;
-  }
-  [[nodiscard]] ConstBytes take(uint64_t bytes);
-  [[nodiscard]] ConstBytes rest() { return take(rest_.size()); }
-  [[nodiscard]] std::string text();
-
- private:
-  ConstBytes rest_;
-};
+// Takes a payload apart.
+[[nodiscard]] inline ByteReader parse(ConstBytes payload) {
+  return {payload, "a bootstrap message"};
+}
 
 // Frames out of a non-blocking socket.
 class Inbox {
