@@ -188,23 +188,19 @@ inline Block sum_of(const Call& call, uint64_t count, const Part& part, Stage& s
 inline void fold_to_plain(const Call& call, const Part& part, const Block& to) {
   Stage sum, source, staged;
   const uint64_t last = call.count - 1;
-  auto* so_far = reinterpret_cast<float*>(sum.data);
-  PlainSink sink{to.form,
-                 call.sink.saturate,
-                 call.sink.streaming && part.whole(),
-                 part.whole() ? to.data : staged.data,
-                 last > 0,
-                 so_far,
-                 call.sources[last].scale};
-  Block from;
-  if (can_land(sink)) {
-    if (last > 0) sum_of(call, last, part, sum);
-    from = padded(call.source(last, part), part, source);
-  } else {
-    from = sum_of(call, call.count, part, sum);
-    sink.add = false;
-    sink.scale = 1;
-  }
+  // The last source goes straight to the sink, unless it needs more than adding.
+  const bool saturates = call.sink.saturate && to.form != Form::kFp32;
+  const bool direct = call.sources[last].scale == 1.0f && !(last > 0 && saturates);
+  const uint64_t before = direct ? last : call.count;
+  Block from{Form::kFp32, sum.data, nullptr};
+  if (before > 0) sum_of(call, before, part, sum);
+  if (direct) from = padded(call.source(last, part), part, source);
+  const PlainSink sink{to.form,
+                       call.sink.saturate,
+                       call.sink.streaming && part.whole(),
+                       part.whole() ? to.data : staged.data,
+                       direct && last > 0,
+                       reinterpret_cast<const float*>(sum.data)};
   with_plain(sink, [&](const auto& land) HWY_ATTR { decode(from, land); });
   if (!part.whole()) std::memcpy(to.data, staged.data, used_bytes(to.form, part.elems));
 }

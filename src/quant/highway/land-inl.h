@@ -13,20 +13,22 @@
 HWY_BEFORE_NAMESPACE();
 namespace slimccl::quant::HWY_NAMESPACE {
 
-// How a source enters the sum: the first assigns, later ones add; a scale multiplies before that.
-enum class Entry : uint8_t { kAssign, kScale, kScaleAndAdd };
+// How a source enters the sum: the first assigns, later ones add; a scale other than 1 multiplies
+// before that.
+enum class Entry : uint8_t { kAssign, kScale, kAdd, kScaleAndAdd };
 
 inline Entry entry_of(bool first, float scale) {
-  if (!first) return Entry::kScaleAndAdd;
-  return scale == 1.0f ? Entry::kAssign : Entry::kScale;
+  const bool scaled = scale != 1.0f;
+  if (first) return scaled ? Entry::kScale : Entry::kAssign;
+  return scaled ? Entry::kScaleAndAdd : Entry::kAdd;
 }
 
-// Multiplying by 1 changes nothing but a NaN's bits, and those are made canonical before they
-// leave.
 template <Entry kEntry>
 HWY_INLINE VF enter(VF value, const float* sum, float scale) {
-  if constexpr (kEntry != Entry::kAssign) value = hn::Mul(value, real(scale));
-  if constexpr (kEntry == Entry::kScaleAndAdd) value = hn::Add(hn::Load(Floats(), sum), value);
+  constexpr bool kScaled = kEntry == Entry::kScale || kEntry == Entry::kScaleAndAdd;
+  constexpr bool kAdded = kEntry == Entry::kAdd || kEntry == Entry::kScaleAndAdd;
+  if constexpr (kScaled) value = hn::Mul(value, real(scale));
+  if constexpr (kAdded) value = hn::Add(hn::Load(Floats(), sum), value);
   return value;
 }
 
@@ -51,10 +53,9 @@ struct IntoPlain {
   static constexpr bool kSums = kEntry != Entry::kAssign, kStreams = kStream;
   typename Plain<kForm>::Element* data;
   const float* sum;
-  float scale;
   HWY_INLINE void operator()(size_t i, VF a, VF b) const {
-    a = enter<kEntry>(a, sum + i, scale);
-    b = enter<kEntry>(b, sum + i + kLanes, scale);
+    a = enter<kEntry>(a, sum + i, 1);
+    b = enter<kEntry>(b, sum + i + kLanes, 1);
     if constexpr (kSaturate) {
       a = saturated<Plain<kForm>::kMost>(a);
       b = saturated<Plain<kForm>::kMost>(b);
@@ -64,8 +65,8 @@ struct IntoPlain {
   [[nodiscard]] HWY_INLINE auto clean() const {
     constexpr bool kStays = kEntry == Entry::kAssign;  // a sum may have a NaN of its own
     constexpr bool kReaches = kForm == Form::kFp16;    // its kMost is below 2^120
-    return IntoPlain < kForm, kEntry, kSaturate && (kReaches || !kStays), kStream,
-           kStays > {data, sum, scale};
+    constexpr bool kSaturates = kSaturate && (kReaches || !kStays);
+    return IntoPlain<kForm, kEntry, kSaturates, kStream, kStays>{data, sum};
   }
 };
 
@@ -74,6 +75,7 @@ template <class Body>
 HWY_INLINE void with_sum(float* sum, Entry entry, float scale, const Body& body) {
   if (entry == Entry::kAssign) return body(IntoSum<Entry::kAssign>{sum, 1});
   if (entry == Entry::kScale) return body(IntoSum<Entry::kScale>{sum, scale});
+  if (entry == Entry::kAdd) return body(IntoSum<Entry::kAdd>{sum, 1});
   body(IntoSum<Entry::kScaleAndAdd>{sum, scale});
 }
 
@@ -84,7 +86,6 @@ struct PlainSink {
   void* data;
   bool add;
   const float* sum;
-  float scale;
 };
 
 template <Form kForm, Entry kEntry, bool kSaturate, class Body>
@@ -93,27 +94,22 @@ HWY_INLINE void with_stream(const PlainSink& sink, const Body& body) {
   auto* data = static_cast<Element*>(sink.data);
   const bool aligned = reinterpret_cast<uintptr_t>(data) % (kLanes * sizeof(float)) == 0;
   if (sink.stream && aligned) {
-    return body(IntoPlain<kForm, kEntry, kSaturate, true>{data, sink.sum, sink.scale});
+    return body(IntoPlain<kForm, kEntry, kSaturate, true>{data, sink.sum});
   }
-  body(IntoPlain<kForm, kEntry, kSaturate, false>{data, sink.sum, sink.scale});
+  body(IntoPlain<kForm, kEntry, kSaturate, false>{data, sink.sum});
 }
 
-// Sums are not saturated and single sources not scaled: can_land() keeps the rest from here.
+// Sums are not saturated: fold_to_plain keeps the rare rest from here.
 template <Form kForm, class Body>
 HWY_INLINE void with_form(const PlainSink& sink, const Body& body) {
-  if (sink.add) return with_stream<kForm, Entry::kScaleAndAdd, false>(sink, body);
+  if (sink.add) return with_stream<kForm, Entry::kAdd, false>(sink, body);
   if (kForm == Form::kFp32 || !sink.saturate) {
     return with_stream<kForm, Entry::kAssign, false>(sink, body);
   }
   with_stream<kForm, Entry::kAssign, kForm != Form::kFp32>(sink, body);
 }
 
-inline bool can_land(const PlainSink& sink) {
-  if (sink.add) return !sink.saturate || sink.form == Form::kFp32;  // nothing to saturate there
-  return sink.scale == 1.0f;
-}
-
-// Calls body(IntoPlain<...>) for a sink that can_land().
+// Calls body(IntoPlain<...>).
 template <class Body>
 HWY_INLINE void with_plain(const PlainSink& sink, const Body& body) {
   if (sink.form == Form::kFp32) return with_form<Form::kFp32>(sink, body);
