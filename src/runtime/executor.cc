@@ -23,8 +23,6 @@ using transport::Progress;
 constexpr int kSegmentShift = 24, kOperationShift = 48;
 constexpr uint64_t kMaxSegments = uint64_t{1} << 24;
 constexpr size_t kCachedPlans = 32;
-// Outputs from here on are stored past the caches: by their end, their start would be gone anyway.
-constexpr uint64_t kLargeOutputBytes = uint64_t{8} << 20;
 
 uint64_t longest_slice(const Shape& shape, int ranks) {
   return collectives::slice_stride(shape, ranks);
@@ -94,7 +92,7 @@ void ProgressExecutor::start(const Operation& operation) {
   elems_per_segment_ = segment_elems(operation.shape, topology_, limits_);
   segments_total_ = ceil_div(longest_slice(operation.shape, topology_.ranks()), elems_per_segment_);
   segments_begun_ = 0;
-  large_output_ = output_bytes(operation.shape, topology_.ranks()) >= kLargeOutputBytes;
+  large_output_ = output_bytes(operation.shape, topology_.ranks()) >= limits_.streamed_output_bytes;
   fill_window();
 }
 

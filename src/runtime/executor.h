@@ -46,6 +46,9 @@ struct ExecutorLimits {
   uint64_t segment_elems;  // a multiple of the superblock
   uint64_t window;
   uint64_t arena_bytes;  // scratch of all segments together; segments shrink to fit
+  // Outputs from here on are stored past the caches: by their end, their start would be gone
+  // anyway.
+  uint64_t streamed_output_bytes = uint64_t{8} << 20;
 };
 
 // Elements per segment: the same on all ranks. Pure.
