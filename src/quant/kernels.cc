@@ -59,6 +59,8 @@ void fold_with(RowFold* row, std::span<const Source> sources, const Sink& sink, 
   ensure(is_float(type), "fold of ", type_name(type), " elements");
   if (elems == 0) return;
   const Form to = form_of(sink.codec, type);
+  ensure(is_plain(to) || reinterpret_cast<uintptr_t>(sink.data) % kMessageAlign == 0,
+         "fold into a message that is not aligned to ", kMessageAlign, " bytes");
   if (is_copy(sources, to, type)) {
     if (sink.data != sources[0].data) {
       std::memcpy(sink.data, sources[0].data, elems * plain_bytes(to));

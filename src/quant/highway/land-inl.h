@@ -33,7 +33,7 @@ HWY_INLINE VF enter(VF value, const float* sum, float scale) {
 }
 
 // A landing takes two neighbouring vectors, of the elements i ... i + 2 * kLanes - 1 of a
-// superblock. clean() is what to use for values without NaN and below 2^120.
+// superblock. clean() is what to use for values without NaN and below 2^127.
 template <Entry kEntry>
 struct IntoSum {
   static constexpr bool kSums = true, kStreams = false;
@@ -64,7 +64,7 @@ struct IntoPlain {
   }
   [[nodiscard]] HWY_INLINE auto clean() const {
     constexpr bool kStays = kEntry == Entry::kAssign;  // a sum may have a NaN of its own
-    constexpr bool kReaches = kForm == Form::kFp16;    // its kMost is below 2^120
+    constexpr bool kReaches = kForm == Form::kFp16;    // its kMost is below 2^127
     constexpr bool kSaturates = kSaturate && (kReaches || !kStays);
     return IntoPlain<kForm, kEntry, kSaturates, kStream, kStays>{data, sum};
   }

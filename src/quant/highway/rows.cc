@@ -19,24 +19,32 @@
 
 #if HWY_ONCE
 #include "quant/rows.h"
+#if HWY_ARCH_X86
+#include <cpuid.h>
+#endif
 
 namespace slimccl::quant {
 namespace {
 
 #if HWY_ARCH_X86
-// The instructions that Highway lets the compiler use for a target: ops/set_macros-inl.h.
+// The instructions that Highway lets the compiler use for a target: ops/set_macros-inl.h, of which
+// later versions add avx512cd.
+bool has_f16c() {  // a name that clang 14 does not know
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
+}
 bool has_sse4() {
   return __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("pclmul") &&
          __builtin_cpu_supports("aes");
 }
 bool has_avx2() {
   return has_sse4() && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") &&
-         __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("fma") &&
-         __builtin_cpu_supports("f16c");
+         __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("fma") && has_f16c();
 }
 bool has_avx512() {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512cd");
 }
 #endif
 
@@ -51,7 +59,7 @@ std::vector<Kernels> usable_rows() {
 #if HWY_TARGETS & HWY_AVX3
   if (has_avx512()) rows.push_back({"avx512", N_AVX3::fold});
 #endif
-#if HWY_TARGETS & HWY_NEON
+#if HWY_STATIC_TARGET == HWY_NEON  // all CPUs that the rest of the library is compiled for
   rows.push_back({"neon", N_NEON::fold});
 #endif
   return rows;
