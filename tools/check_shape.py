@@ -12,7 +12,7 @@ import subprocess
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-SOURCES = (".cc", ".h", ".c", ".cu", ".py", ".sh", ".build")
+SOURCES = (".cc", ".h", ".c", ".cu", ".cuh", ".py", ".sh", ".build")
 LINES, README_LINES = 400, 150
 
 # What each folder of src/ may include beside itself.
@@ -73,7 +73,7 @@ def lengths(paths):
 def include_direction(paths):
     for path in paths:
         parts = path.split("/")
-        if parts[0] != "src" or len(parts) < 3 or not path.endswith((".cc", ".h", ".cu")):
+        if parts[0] != "src" or len(parts) < 3 or not path.endswith((".cc", ".h", ".cu", ".cuh")):
             continue
         if parts[1] not in LAYERS:
             yield f"{path}: folder src/{parts[1]} has no place in the layers of tools/check_shape.py"
@@ -91,7 +91,7 @@ def is_mutable_static(line):
 
 def hidden_state(paths):
     for path in paths:
-        if not path.startswith("src/") or not path.endswith((".cc", ".h", ".cu")):
+        if not path.startswith("src/") or not path.endswith((".cc", ".h", ".cu", ".cuh")):
             continue
         if any(path.startswith(allowed) for allowed in STATE_ALLOWED):
             continue
