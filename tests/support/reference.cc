@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "quant/kernels.h"
+#include "support/message.h"
 
 namespace slimccl::testing {
 namespace {
@@ -16,9 +17,9 @@ using quant::Codec;
 
 using Buffer = std::vector<std::byte>;
 
-Buffer encoded(const std::vector<quant::Source>& sources, Codec codec, ncclDataType_t type,
-               uint64_t elems, bool saturate = false) {
-  Buffer buffer(quant::encoded_bytes(codec, type, elems) + 64);
+MessageBytes encoded(const std::vector<quant::Source>& sources, Codec codec, ncclDataType_t type,
+                     uint64_t elems, bool saturate = false) {
+  MessageBytes buffer(quant::encoded_bytes(codec, type, elems) + 64);
   quant::all_kernels().front().fold(sources, {buffer.data(), codec, saturate}, type, elems);
   buffer.resize(quant::encoded_bytes(codec, type, elems));
   return buffer;
@@ -37,8 +38,8 @@ Slot slot_of(Shape shape, int ranks, int owner) {
 
 // The partial of one node: inputs in ascending rank, each scaled, folded in fp32, left under
 // `codec`.
-Buffer partial(const Shape& shape, const Topology& topology, int node, Slot slot, Codec codec,
-               const std::vector<Buffer>& inputs, const std::vector<float>& scales) {
+MessageBytes partial(const Shape& shape, const Topology& topology, int node, Slot slot, Codec codec,
+                     const std::vector<Buffer>& inputs, const std::vector<float>& scales) {
   std::vector<quant::Source> sources;
   for (const int member : topology.members(node)) {
     const auto rank = static_cast<size_t>(member);
@@ -49,10 +50,10 @@ Buffer partial(const Shape& shape, const Topology& topology, int node, Slot slot
 }
 
 // Segments cut messages, so a codec is applied segment by segment.
-Buffer reduced(const Shape& shape, const Topology& topology, const Codecs& codecs, int owner,
-               Slot slot, Codec into, const std::vector<Buffer>& inputs,
-               const std::vector<float>& scales) {
-  std::vector<Buffer> partials;
+MessageBytes reduced(const Shape& shape, const Topology& topology, const Codecs& codecs, int owner,
+                     Slot slot, Codec into, const std::vector<Buffer>& inputs,
+                     const std::vector<float>& scales) {
+  std::vector<MessageBytes> partials;
   std::vector<quant::Source> sources;
   for (int node = 0; node < topology.nodes(); ++node) {
     const Codec codec = node == topology.node_of(owner) ? Codec::kFp32 : codecs.reduce;
@@ -70,20 +71,21 @@ std::vector<std::byte> expected_output(const Shape& shape, const Topology& topol
   const int ranks = topology.ranks();
   const uint64_t element = quant::type_bytes(shape.type);
   if (shape.op == Collective::kReduceScatter) {
-    return reduced(shape, topology, codecs, rank, slot_of(shape, ranks, rank), Codec::kTensor,
-                   inputs, scales);
+    const MessageBytes sum = reduced(shape, topology, codecs, rank, slot_of(shape, ranks, rank),
+                                     Codec::kTensor, inputs, scales);
+    return {sum.begin(), sum.end()};
   }
   const bool gather = shape.op == Collective::kAllGather;
   Buffer output;
   for (int owner = 0; owner < ranks; ++owner) {
     const Slot slot = slot_of(shape, ranks, owner);
     const Buffer& input = inputs[static_cast<size_t>(owner)];
-    Buffer message =
+    MessageBytes message =
         gather
             ? encoded({{input.data(), Codec::kTensor, 1.0f}}, codecs.gather, shape.type, slot.elems)
             : reduced(shape, topology, codecs, owner, slot, codecs.gather, inputs, scales);
     if (gather && in_place && owner == rank) {
-      message = input;
+      message.assign(input.begin(), input.end());
     } else if (codecs.gather != Codec::kTensor) {
       message = encoded({{message.data(), codecs.gather, 1.0f}}, Codec::kTensor, shape.type,
                         slot.elems, gather);

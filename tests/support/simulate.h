@@ -11,6 +11,7 @@
 
 #include "collectives/catalog.h"
 #include "collectives/link.h"
+#include "support/message.h"
 
 namespace slimccl::testing {
 
@@ -21,7 +22,7 @@ enum class Delivery : uint8_t { kEager, kRendezvous };
 struct RankMemory {
   std::vector<std::byte> memory;  // holds input and output
   uint64_t input_at = 0, output_at = 0;
-  std::vector<std::byte> scratch;
+  MessageBytes scratch;
   float scale = 1.0f;  // what `scaled` operands are multiplied by
 };
 
