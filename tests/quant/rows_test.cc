@@ -113,6 +113,60 @@ TEST(RowsTest, AnyBits) {
   }
 }
 
+// fp16's largest value becomes 127 * 516 in a q8 message, which fp16 rounds to infinity.
+TEST(RowsTest, MessagesSaturateFp16Sinks) {
+  constexpr uint64_t kElems = 2 * kSuperblock + 100;
+  std::vector<float> values(kElems, 65504);
+  for (uint64_t i = 0; i < kElems; i += 3) values[i] = -65504;
+  const Buffer message = encode(all_kernels().front(), values, Codec::kQ8);
+  for (const Kernels& kernels : all_kernels()) {
+    for (const bool saturate : {true, false}) {
+      const Buffer sink = fold(kernels, {{message.data(), Codec::kQ8, 1}}, Codec::kTensor,
+                               ncclFloat16, kElems, 0, saturate);
+      const int magnitude = saturate ? 0x7bff : 0x7c00;
+      for (uint64_t i = 0; i < kElems; ++i) {
+        ASSERT_EQ(sink.as<uint16_t>()[i], magnitude | (i % 3 == 0 ? 0x8000 : 0))
+            << kernels.name << ", element " << i << (saturate ? ", saturating" : "");
+      }
+    }
+  }
+}
+
+// A message without any NaN, folded last, does not hide that the sum has one.
+TEST(RowsTest, NanOfAnEarlierSourceIsTheOneNan) {
+  constexpr uint64_t kElems = kSuperblock + 100;
+  const std::vector<float> nans(kElems, float_of(0xffc12345)), ones(kElems, 1);
+  const auto* first = reinterpret_cast<const std::byte*>(nans.data());
+  for (const Codec last : {Codec::kQ8, Codec::kQ4s}) {
+    const Buffer message = encode(all_kernels().front(), ones, last);
+    const std::vector<Source> sources = {{first, Codec::kFp32, 1}, {message.data(), last, 1}};
+    for (const Kernels& kernels : all_kernels()) {
+      for (const ncclDataType_t type : kTypes) {
+        SCOPED_TRACE(::testing::Message()
+                     << kernels.name << ", " << name(last) << " last, to " << type_name(type));
+        const Buffer sink = fold(kernels, sources, Codec::kTensor, type, kElems);
+        const Buffer expected = plain(std::vector<float>(kElems, kNan), type);
+        ASSERT_TRUE(sink == expected);
+      }
+    }
+  }
+}
+
+// Elements of two bytes are not all alike.
+TEST(RowsTest, Bf16AndFp16AddUp) {
+  constexpr uint64_t kElems = 2 * kSuperblock;
+  const std::vector<float> ones(kElems, 1), twos(kElems, 2);
+  const Buffer bf16 = plain(ones, ncclBfloat16), fp16 = plain(twos, ncclFloat16);
+  const Source one{bf16.data(), Codec::kBf16, 1}, two{fp16.data(), Codec::kTensor, 1};
+  const Buffer expected = plain(std::vector<float>(kElems, 4), ncclFloat32);
+  for (const Kernels& kernels : all_kernels()) {
+    for (const auto& sources : {std::vector{one, two, one}, std::vector{two, one, one}}) {
+      const Buffer sink = fold(kernels, sources, Codec::kFp32, ncclFloat16, kElems);
+      ASSERT_TRUE(sink == expected) << kernels.name << ", " << name(sources[0].codec) << " first";
+    }
+  }
+}
+
 TEST(RowsTest, TheReferenceComesFirst) {
   ASSERT_FALSE(all_kernels().empty());
   EXPECT_STREQ(all_kernels().front().name, "scalar");
