@@ -2,7 +2,8 @@
 """What nvcc made of the kernels: registers, spills and stack of each on every architecture, and no
 instruction that rounds otherwise than the host does. What breaks these rules is seen to.
 
-usage: resources_test.py BATCH_H KERNELS_CU [FATBIN REPORT PTX NVCC FLAGS...]; without nvcc: exit code 77.
+usage: resources_test.py BATCH_H KERNELS_CU [FATBIN REPORT PTX_80 PTX_90 PTX_100 NVCC FLAGS...]
+Without nvcc: exit code 77.
 """
 import os
 import re
@@ -18,12 +19,20 @@ import harness  # noqa: E402
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
 REGISTERS = 32  # what lets a multiprocessor hold 2048 threads
 PTX_KIND = 1
+# An instruction with its modifiers, outside of names of registers and directives.
+OPCODE = re.compile(r"(?<![\w.%$])[a-z]\w*(?:\.\w+(?:::\w+)*)+")
+FLOAT_TYPE = re.compile(r"\.(?:[bt]?f\d+(?:x\d+)?|u?e\d+m\d+(?:x\d+)?)\b")
+# Moves, comparisons, and arithmetic on fp32 that rounds once, to the nearest, as the host's does.
+ALLOWED_FLOAT = re.compile(
+    r"(?:mov|selp|copysign|abs|neg|min|max|ld\.(?:param|shared|global(?:\.nc)?)(?:\.v[24])?"
+    r"|st\.(?:shared|global)(?:\.v[24])?|setp\.(?:eq|ne|lt|le|gt|ge)u?|(?:add|sub|mul|div|rcp)\.rn"
+    r"|cvt\.r[nz]i\.[su]32)\.f32|cvt\.rn\.f32\.[su](?:8|16|32)")
 
 arguments, sys.argv = sys.argv[1:], sys.argv[:1]
 if len(arguments) == 2:
     print("SKIPPED: built without nvcc, so there are no kernels")
     sys.exit(77)
-BATCH, SOURCE, FATBIN, REPORT, PTX, NVCC, *FLAGS = arguments
+BATCH, SOURCE, FATBIN, REPORT, PTX_80, PTX_90, PTX_100, NVCC, *FLAGS = arguments
 
 
 def read(path):
@@ -58,8 +67,19 @@ def resource_complaints(report):
 def ptx_complaints(ptx):
     entries = sorted(re.findall(r"\.entry\s+(\w+)", ptx))
     complaints = [] if entries == KERNELS else [f"kernels {entries}, wanted {KERNELS}"]
-    bad = re.findall(r"^.*(?:\bfma\b|\bmad\.\w*\.?f32|\.ftz\b|\.approx\b|\.local\b).*$", ptx, re.M)
-    return complaints + [line.strip() for line in bad]
+    for line in ptx.splitlines():
+        code = line.partition("//")[0]
+        inexact = [opcode for opcode in OPCODE.findall(code)
+                   if FLOAT_TYPE.search(opcode) and not ALLOWED_FLOAT.fullmatch(opcode)]
+        if inexact or re.search(r"\.local\b", code):
+            complaints.append(line.strip())
+    return complaints
+
+
+def lines_of(ptx):
+    """The text without comments and spaces, which a fatbin leaves out."""
+    lines = (" ".join(line.partition("//")[0].split()) for line in ptx.splitlines())
+    return [line for line in lines if line]
 
 
 def ptx_images(fatbin):
@@ -110,12 +130,36 @@ class Resources(unittest.TestCase):
 
 class Instructions(unittest.TestCase):
     def test_every_operation_rounds_as_the_hosts(self):
-        self.assertEqual(ptx_complaints(read(PTX)), [])
+        for path in (PTX_80, PTX_90, PTX_100):
+            self.assertEqual(ptx_complaints(read(path)), [], path)
+
+    def test_the_texts_are_those_that_the_fatbin_is_made_of(self):
         with open(FATBIN, "rb") as file:
-            texts = ptx_images(file.read())
-        self.assertEqual(len(texts), 2)
-        for text in texts:
-            self.assertEqual(ptx_complaints(text), [])
+            images = [lines_of(text) for text in ptx_images(file.read())]
+        self.assertEqual(len(images), 2)
+        for image, path in zip(images, (PTX_80, PTX_100)):
+            self.assertTrue(image == lines_of(read(path)), f"{path} is not the fatbin's text")
+        for path, target in ((PTX_80, "sm_80"), (PTX_90, "sm_90"), (PTX_100, "sm_100")):
+            self.assertIn(f".target {target}", lines_of(read(path)))
+
+    def test_each_float_instruction_that_is_not_known_to_be_exact_is_seen(self):
+        text = read(PTX_100)
+
+        def complaints_with(line):
+            return ptx_complaints(text.replace("\tret;", f"\t{line}\n\tret;", 1))
+
+        for opcode in ("div.full.f32", "add.f32", "add.rz.f32", "mul.rm.f32", "sub.rp.f32",
+                       "add.rn.sat.f32", "add.rn.ftz.f32", "rcp.approx.f32", "sqrt.approx.f32",
+                       "mad.rn.f32", "fma.rn.f32", "add.rn.f32x2", "add.rn.f64", "add.rn.bf16x2",
+                       "cvt.rz.bf16.f32", "cvt.rn.f32.f16", "cvt.rn.satfinite.e4m3x2.f32",
+                       "cvt.sat.f32.f32", "setp.lt.ftz.f32", "min.ftz.f32", "ld.local.f32",
+                       "ld.local.u32", "red.global.add.f32"):
+            for line in (f"{opcode} %f1, %f2;", f"@%p1 {opcode} %f1, %f2;",
+                         f"{{ .reg .b16 a; {opcode} a; }}"):
+                self.assertEqual(complaints_with(line), [line])
+        for opcode in ("add.rn.f32", "setp.neu.f32", "cvt.rn.f32.s8", "ld.global.nc.v4.f32",
+                       "mul.lo.s32"):
+            self.assertEqual(complaints_with(f"{opcode} %f1, %f2;"), [])
 
     def test_fast_arithmetic_is_seen(self):
         ptx, _ = compiled("--ptx", "-arch=compute_80", "--use_fast_math")

@@ -114,6 +114,14 @@ def negate(_, modifiers):
     return None
 
 
+def copy_sign(_, modifiers):
+    """The sign of the first on the second: bits are moved, so a NaN keeps its other bits."""
+    if modifiers != ("f32",):
+        return None
+    sign = np.uint32(1 << 31)
+    return Operation(("b32", "b32"), "b32", lambda a, b: a & sign | b & ~sign)
+
+
 def bitwise(opcode, modifiers):
     compute = {"and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor,
                "not": np.invert}[opcode]
@@ -221,7 +229,7 @@ def convert(_, modifiers):
 
 
 RESOLVERS = {"add": binary, "sub": binary, "min": binary, "max": binary, "div": binary,
-             "mul": multiply, "mad": multiply_add, "rcp": reciprocal, "neg": negate,
+             "mul": multiply, "mad": multiply_add, "rcp": reciprocal, "neg": negate, "copysign": copy_sign,
              "and": bitwise, "or": bitwise, "xor": bitwise, "not": bitwise, "shl": shift,
              "shr": shift, "shf": funnel_shift, "prmt": permute, "setp": set_predicate,
              "selp": select, "cvt": convert}

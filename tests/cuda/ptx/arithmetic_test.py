@@ -88,11 +88,17 @@ class Arithmetic(unittest.TestCase):
         self.gives_bits([0, 0x3F800000], "max.f32", [0, 0x3F800000], [0x80000000, 0x7FC00000])
         self.gives_bits([NAN], "max.f32", 0x7FC00000, 0xFFC00000)
 
+    def test_a_sign_is_copied_from_the_first_to_the_second(self):
+        self.gives([0xBF800000, 0x3F800000], "copysign.f32", [0xC0000000, 0x40000000],
+                   [0x3F800000, 0xBF800000])
+        self.gives([0x80000000, 0xFF800123, 0x7F800123], "copysign.f32",
+                   [0xFFC00000, 0x80000000, 0], [0, 0x7F800123, 0xFF800123])
+
     def test_what_may_be_contracted_or_flushed_is_refused(self):
         for opcode in ("add.f32", "mul.f32", "add.rn.ftz.f32", "add.rn.sat.f32", "div.approx.f32",
                        "add.rm.f32", "rcp.approx.ftz.f32", "mul.lo.f32", "mul.u32", "and.u32",
                        "setp.lo.u32", "setp.lt.and.s32", "cvt.f32.u32", "add.rn.f64", "selp.pred",
-                       "shf.l.b32", "prmt.b32.f4e"):
+                       "shf.l.b32", "prmt.b32.f4e", "copysign.f64"):
             self.refused(opcode)
         self.refused("fma.rn.f32", 3)
         with self.assertRaisesRegex(PtxError, "line 1: wants 3 operands"):

@@ -201,6 +201,24 @@ class Machine(unittest.TestCase):
         $OUT:"""
         self.assertEqual(run(swap, threads=4, into=into), [2, 1, 3 << 16, 4])
 
+    def test_a_block_on_one_line_has_a_register_of_its_own(self):
+        body = """{ .reg .b16 tmp; mov.b32 {tmp, %h1}, %r60; }
+        mov.u32 %r1, 0x12345678;
+        { .reg .b16 tmp; mov.b32 {tmp, %h1}, %r1; }
+        { .reg .b16 tmp; mov.b32 {%h2, tmp}, %r1; }
+        mov.b32 %r2, {%h1, %h2};
+        st.global.u32 [%d1], %r2;"""
+        self.assertEqual(run(body, threads=1), [0x56781234])
+        self.fails("tmp is no register", "{ .reg .b16 tmp; mov.b32 {tmp, %h1}, %r0; }\n"
+                   "mov.b32 %r1, {tmp, %h1};")
+        self.fails("is read before it is written", """mov.u16 %h1, 1;
+        { .reg .b16 tmp; mov.b32 {tmp, %h2}, %r0; }
+        { .reg .b16 tmp; mov.b32 %r1, {%h1, tmp}; }""")
+        self.fails("is not of the size of b16", "{ .reg .b32 tmp; mov.b32 {tmp, %h1}, %r0; }")
+        for block in ("{ .reg .b16 tmp; mov.b32 {tmp, %h1}, %r0;", "{ mov.u32 %r1, 1; }",
+                      "{ .reg .b16 tmp; mov.u32 %r1, 1; mov.u32 %r1, 2; }"):
+            self.fails(f"^line {FIRST_LINE}: not understood", block)
+
     def test_global_memory(self):
         into = np.arange(64, dtype=np.uint32)
         self.fails("misaligned: 16 bytes at global address",

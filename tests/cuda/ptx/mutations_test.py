@@ -16,6 +16,7 @@ HOST, TEXT = setting.arguments()
 BYTES, RACE, MISALIGNED, NOT_WRITTEN, SHUFFLE = ("bytes differ", "race: ", "misaligned: ",
                                                  "were never written", "a shuffle of lanes")
 REGISTER = r"%\w+"
+OPERAND = rf"(?:{REGISTER}|-?\d+)"
 SCALED_SUM = r"(mul\.rn\.f32)([^;]*;\s+(?:mov\.b32[^;]*;\s+)?)add\.rn\.f32"
 # name: form of the sink, what is searched in the kernel's text, what stands there instead, and how
 # it shows. Of several places the last one is changed.
@@ -42,13 +43,21 @@ MUTATIONS = {
     "scale_a_little_larger": (Q8, r"0f42FE0000", "0f42FC0000", BYTES),
     "factor_a_little_smaller": (Q4S, r"0f39924925", "0f39924924", BYTES),
     "shuffle_with_another_lane": (
-        Q4S, rf"(shfl\.sync\.bfly\.b32\s+{REGISTER}\|{REGISTER}, {REGISTER}), {REGISTER},",
+        Q4S, rf"(shfl\.sync\.bfly\.b32\s+{REGISTER}\|{REGISTER}, {REGISTER}), {OPERAND},",
         r"\1, 1,", BYTES),
     "shuffle_of_half_a_warp": (
-        Q8, rf"(shfl\.sync\.bfly\.b32\s+{REGISTER}\|{REGISTER}, (?:{REGISTER}, ){{3}}){REGISTER};",
+        Q8, rf"(shfl\.sync\.bfly\.b32\s+{REGISTER}\|{REGISTER}, (?:{OPERAND}, ){{3}}){OPERAND};",
         r"\g<1>65535;", SHUFFLE),
     "removed_store": (FP16, r"st\.global\.u16[^;]*;", "", NOT_WRITTEN),
 }
+if re.search(r"^\.target sm_100", TEXT, re.M):  # what nvcc writes for the others in other ways
+    MUTATIONS |= {
+        "sign_of_the_other": (
+            BF16, rf"(copysign\.f32\s+{REGISTER}), ({REGISTER}), ({REGISTER});",
+            r"\1, \3, \2;", BYTES),
+        "lower_half_of_a_word": (
+            FP32, rf"mov\.b32 \{{tmp, ({REGISTER})\}}", r"mov.b32 {\1, tmp}", BYTES),
+    }
 
 
 def mutated(form, pattern, replacement):

@@ -13,6 +13,8 @@ ENTRY = re.compile(rf"(?:\.visible\s+)?\.entry\s+({NAME})\s*\($")
 PARAM = re.compile(rf"\.param\s+(?:\.align\s+(\d+)\s+)?\.(\w+)\s+({NAME})(?:\[(\d+)\])?,?$")
 SHARED = re.compile(rf"\.shared\s+\.align\s+(\d+)\s+\.b8\s+({NAME})\[(\d+)\];$")
 REGISTERS = re.compile(rf"\.reg\s+\.(\w+)\s+({NAME})(?:<(\d+)>)?;$")
+# In one line, as compute_100's text has them: a register that lives in the block only, and its use.
+BLOCK = re.compile(rf"\{{\s*\.reg\s+\.(\w+)\s+([a-z]\w*);\s*([^;]*;)\s*\}}$")
 LABEL = re.compile(rf"({NAME}):$")
 INSTRUCTION = re.compile(rf"(?:@(!?)({NAME})\s+)?([a-z]\w*)((?:\.[\w:]+)*)(?:\s+(.*))?;$")
 OPERAND = re.compile(r"\{[^}]*\}|\[[^\]]*\]|[^,\s]+")
@@ -118,6 +120,14 @@ def parse_instruction(number, line):
                        tuple(modifiers.split(".")[1:]), operands)
 
 
+def parse_block(kernel, number, kind, name, instruction):
+    """Two blocks' registers are two, even of one name; a $ is in no name that nvcc gives one."""
+    unique = f"{name}${number}"
+    kernel.register_types[unique] = kind
+    renamed = re.sub(rf"(?<![%$\w.]){name}(?![$\w])", lambda _: unique, instruction)
+    kernel.instructions.append(parse_instruction(number, renamed))
+
+
 def parse_body_line(kernel, number, line):
     if registers := REGISTERS.match(line):
         kind, prefix, count = registers.groups()
@@ -125,6 +135,8 @@ def parse_body_line(kernel, number, line):
         kernel.register_types.update(dict.fromkeys(names, kind))
     elif shared := SHARED.match(line):
         kernel.add_shared(shared[2], int(shared[3]), int(shared[1]))
+    elif block := BLOCK.match(line):
+        parse_block(kernel, number, *block.groups())
     elif label := LABEL.match(line):
         kernel.labels[label[1]] = len(kernel.instructions)
     elif not HINTS.match(line):
