@@ -140,6 +140,9 @@ TEST(DriverErrorTest, SaysWhatIsWrongWithTheLibrary) {
   EXPECT_THAT(error_of([] { Driver(BARE_LIBCUDA); }),
               AllOf(HasSubstr("lacks cuInit"), HasSubstr("update")));
   EXPECT_THAT(error_of([] { Driver("libm.so.6"); }), HasSubstr("no cuDriverGetVersion"));
+  EXPECT_THAT(error_of([] { Driver(FAILING_LIBCUDA); }),
+              AllOf(HasSubstr("not a working CUDA driver"), HasSubstr("result 34"),
+                    HasSubstr("stub"), ::testing::Not(HasSubstr("too old"))));
 }
 
 TEST(DriverErrorTest, ABuildWithoutNvccSaysSo) {
@@ -169,19 +172,46 @@ TEST_F(DriverTest, AFailingCallIsNamedWithItsResultAndDevice) {
   fail("cuLibraryGetKernel", 0, 0);
 }
 
-TEST_F(DriverTest, AFatbinWithoutOneOfTheKernelsIsRefused) {
-  const ConstBytes shipped = quant::fold_fatbin();
-  std::vector<std::byte> renamed(shipped.begin(), shipped.end());
-  const std::string name = "slimccl_fold_to_q8";
+// The images of a fatbin, headers included, one after the other behind the fatbin's own header.
+std::vector<std::span<std::byte>> images_of(std::span<std::byte> fatbin) {
+  struct ImageHeader {
+    uint16_t kind, version;
+    uint32_t header_bytes;
+    uint64_t bytes;
+  };
+  constexpr size_t kFatbinHeaderBytes = 16;
+  std::vector<std::span<std::byte>> images;
+  for (auto rest = fatbin.subspan(kFatbinHeaderBytes); rest.size() >= sizeof(ImageHeader);) {
+    ImageHeader header;
+    std::memcpy(&header, rest.data(), sizeof(header));
+    images.push_back(rest.first(header.header_bytes + header.bytes));
+    rest = rest.subspan(images.back().size());
+  }
+  return images;
+}
+
+void rename_kernel(std::span<std::byte> image, const std::string& name) {
   const auto bytes = std::as_bytes(std::span(name));
-  auto at = renamed.begin();
-  for (;;) {
-    at = std::search(at, renamed.end(), bytes.begin(), bytes.end());
-    if (at == renamed.end()) break;
+  for (auto at = image.begin();;) {
+    at = std::search(at, image.end(), bytes.begin(), bytes.end());
+    if (at == image.end()) break;
     at[static_cast<long>(name.size()) - 1] = std::byte{'9'};
   }
-  EXPECT_THAT(error_of([&] { FoldKernels(driver(), renamed); }),
-              AllOf(HasSubstr("no kernel slimccl_fold_to_q8"), HasSubstr("build SlimCCL again")));
+}
+
+// emulated/calls_library.cc: cuLibraryGetKernel() asks every image, not only the device's own.
+TEST_F(DriverTest, AnImageWithoutOneOfTheKernelsIsRefused) {
+  const ConstBytes shipped = quant::fold_fatbin();
+  std::vector<std::byte> changed(shipped.begin(), shipped.end());
+  const size_t images = images_of(changed).size();
+  EXPECT_GT(images, 1u);
+  for (size_t i = 0; i < images; ++i) {
+    changed.assign(shipped.begin(), shipped.end());
+    rename_kernel(images_of(changed)[i], "slimccl_fold_to_q8");
+    EXPECT_THAT(error_of([&] { FoldKernels(driver(), changed); }),
+                AllOf(HasSubstr("no kernel slimccl_fold_to_q8"), HasSubstr("build SlimCCL again")))
+        << "image " << i;
+  }
 }
 
 TEST_F(DriverTest, WhatIsNoFatbinIsRefused) {

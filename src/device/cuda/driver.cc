@@ -27,9 +27,14 @@ void* open_driver(const std::string& library) {
   check(get_version != nullptr, ncclSystemError, library,
         " has no cuDriverGetVersion: it is not NVIDIA's driver; look at LD_LIBRARY_PATH");
   const CUresult result = get_version(&version);
-  check(result == CUDA_SUCCESS && version >= kOldestVersion, ncclSystemError,
-        "the CUDA driver is too old: ", library, " serves CUDA ", version_text(version),
-        ", SlimCCL needs ", version_text(kOldestVersion), " or newer; update NVIDIA's driver");
+  check(result == CUDA_SUCCESS, ncclSystemError, library,
+        " is not a working CUDA driver: cuDriverGetVersion failed with result ",
+        static_cast<int>(result),
+        "; if it is the CUDA toolkit's stub, which is only for linking, take its folder out of "
+        "LD_LIBRARY_PATH and install NVIDIA's driver");
+  check(version >= kOldestVersion, ncclSystemError, "the CUDA driver is too old: ", library,
+        " serves CUDA ", version_text(version), ", SlimCCL needs ", version_text(kOldestVersion),
+        " or newer; update NVIDIA's driver");
   return handle;
 }
 

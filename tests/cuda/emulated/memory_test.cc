@@ -64,6 +64,20 @@ TEST_F(MemoryTest, FreedMemoryIsGone) {
   driver().cuMemFree(next);
 }
 
+// calls_memory.cc: what cuMemFreeHost() makes of release_pinned()'s false.
+TEST_F(MemoryTest, OnlyPinnedMemoryIsFreedAsSuch) {
+  void* pinned = nullptr;
+  driver().cuMemHostAlloc(&pinned, 64, 0);
+  std::byte pageable{};
+  const DeviceMemory memory(64);
+  for (void* wrong : {static_cast<void*>(&pageable), static_cast<void*>(memory.pointer()),
+                      static_cast<void*>(static_cast<std::byte*>(pinned) + 1)}) {
+    EXPECT_EQ(driver().cuMemFreeHost.result(wrong), CUDA_ERROR_INVALID_VALUE);
+  }
+  EXPECT_EQ(driver().cuMemFreeHost.result(pinned), CUDA_SUCCESS);
+  EXPECT_EQ(driver().cuMemFreeHost.result(pinned), CUDA_ERROR_INVALID_VALUE);
+}
+
 // kernel.cc: reach() in translate().
 TEST_F(MemoryTest, AKernelMayNotTouchFreedMemory) {
   const DeviceMemory sink(kBytes);

@@ -19,6 +19,12 @@ void host_function(CUstream stream, std::function<void()>& body) {
       stream, [](void* function) { (*static_cast<std::function<void()>*>(function))(); }, &body);
 }
 
+struct Shape {
+  unsigned grid[3], block[3];
+  unsigned shared_bytes = 0;
+};
+constexpr Shape kRight = {{1, 1, 1}, {256, 1, 1}};  // for a batch of one superblock
+
 class StreamTest : public GpuTest {
  protected:
   void SetUp() override {
@@ -32,15 +38,17 @@ class StreamTest : public GpuTest {
   void launch(CUstream stream, const quant::Launch& what) {
     kernels_->launch(stream, what.to, what.batch);
   }
-  CUresult launch(CUstream stream, quant::FoldBatch batch, unsigned grid, unsigned block) {
+  CUresult launch(CUstream stream, quant::FoldBatch batch, const Shape& shape = kRight) {
     CUlibrary library = nullptr;
     CUkernel kernel = nullptr;
     driver().cuLibraryLoadData(&library, quant::fold_fatbin().data(), nullptr, nullptr, 0, nullptr,
                                nullptr, 0);
     driver().cuLibraryGetKernel(&kernel, library, "slimccl_fold_to_fp32");
     void* parameters[] = {&batch};
-    return driver().cuLaunchKernel.result(reinterpret_cast<CUfunction>(kernel), grid, 1, 1, block,
-                                          1, 1, 0, stream, parameters, nullptr);
+    const auto& [grid, block, shared_bytes] = shape;
+    return driver().cuLaunchKernel.result(reinterpret_cast<CUfunction>(kernel), grid[0], grid[1],
+                                          grid[2], block[0], block[1], block[2], shared_bytes,
+                                          stream, parameters, nullptr);
   }
   std::unique_ptr<FoldKernels> kernels_;
 };
@@ -146,32 +154,67 @@ TEST(StreamDeadlineTest, ADeadlockIsReported) {
   EXPECT_DEATH(deadlock(), "still waiting after 1 s for .*\n.*SLIMCCL_EMULATED_SEED=");
 }
 
-// state.cc: the comparison of contexts in own_stream_of().
+// state.cc: the comparison of contexts in own_stream_of(), and calls_stream.cc: that the calls with
+// words use it, and the comparison of contexts in cuEventRecord().
 TEST_F(StreamTest, AnotherDevicesStreamIsRefused) {
   const Stream stream_of_0;
   const DeviceMemory memory(kBytes);
   const quant::FoldBatch batch = scaled_copy(memory, memory, kElems).batch;
+  const PinnedMemory word(4);
+  const auto at = reinterpret_cast<CUdeviceptr>(word.as<void>());
   CUcontext other = nullptr;
   driver().cuDevicePrimaryCtxRetain(&other, 1);
   driver().cuCtxSetCurrent(other);
-  EXPECT_EQ(launch(stream_of_0, batch, 1, 256), CUDA_ERROR_INVALID_HANDLE);
+  EXPECT_EQ(launch(stream_of_0, batch), CUDA_ERROR_INVALID_HANDLE);
   EXPECT_EQ(driver().cuMemsetD8Async.result(memory.address(), 0, 1, stream_of_0),
             CUDA_ERROR_INVALID_HANDLE);
+  EXPECT_EQ(driver().cuStreamWaitValue32.result(stream_of_0, at, 0, CU_STREAM_WAIT_VALUE_GEQ),
+            CUDA_ERROR_INVALID_HANDLE);
+  EXPECT_EQ(driver().cuStreamWriteValue32.result(stream_of_0, at, 0, 0), CUDA_ERROR_INVALID_HANDLE);
+  {
+    const Event event_of_1;
+    EXPECT_EQ(driver().cuEventRecord.result(event_of_1, stream_of_0), CUDA_ERROR_INVALID_HANDLE);
+  }
   driver().cuDevicePrimaryCtxRelease(1);
   driver().cuCtxSetCurrent(nullptr);
-  EXPECT_EQ(launch(stream_of_0, batch, 1, 256), CUDA_ERROR_INVALID_CONTEXT);
+  EXPECT_EQ(launch(stream_of_0, batch), CUDA_ERROR_INVALID_CONTEXT);
   driver().cuCtxSetCurrent(context_);
 }
 
-// calls_library.cc: check_limits() and check_twin().
+// calls_stream.cc: the alignment in require_word().
+TEST_F(StreamTest, AWordIsAligned) {
+  const PinnedMemory words(8);
+  const auto at = reinterpret_cast<CUdeviceptr>(words.as<void>());
+  std::memset(words.as<void>(), 0, 8);
+  EXPECT_EQ(driver().cuStreamWaitValue32.result(nullptr, at + 2, 0, CU_STREAM_WAIT_VALUE_GEQ),
+            CUDA_ERROR_INVALID_VALUE);
+  EXPECT_EQ(driver().cuStreamWriteValue32.result(nullptr, at + 2, 0, 0), CUDA_ERROR_INVALID_VALUE);
+  EXPECT_EQ(driver().cuStreamWriteValue32.result(nullptr, at + 4, 0, 0), CUDA_SUCCESS);
+  driver().cuCtxSynchronize();
+}
+
+// calls_library.cc: each line of check_limits(), and check_twin().
 TEST_F(StreamTest, ALaunchOfAnotherShapeIsRefused) {
   const DeviceMemory memory(kBytes);
   const quant::FoldBatch batch = scaled_copy(memory, memory, kElems).batch;
-  EXPECT_EQ(launch(nullptr, batch, 0, 256), CUDA_ERROR_INVALID_VALUE);
-  EXPECT_EQ(launch(nullptr, batch, 1, 512), CUDA_ERROR_INVALID_VALUE);  // __launch_bounds__(256)
-  EXPECT_DEATH((void)launch(nullptr, batch, 2, 256), "a grid of 2 blocks of 256 threads");
-  EXPECT_DEATH((void)launch(nullptr, batch, 1, 128), "a grid of 1 blocks of 128 threads");
-  EXPECT_EQ(launch(nullptr, batch, 1, 256), CUDA_SUCCESS);
+  constexpr unsigned kSharedBytes = 48 << 10;  // that a launch may ask for
+  for (const Shape& shape : {
+           Shape{{0, 1, 1}, {256, 1, 1}},
+           Shape{{0x80000000, 1, 1}, {256, 1, 1}},
+           Shape{{1, 65536, 1}, {256, 1, 1}},
+           Shape{{1, 1, 65536}, {256, 1, 1}},
+           Shape{{1, 1, 1}, {0, 1, 1}},
+           Shape{{1, 1, 1}, {1, 1, 65}},
+           Shape{{1, 1, 1}, {512, 1, 1}},  // __launch_bounds__(256)
+           Shape{{1, 1, 1}, {256, 1, 1}, kSharedBytes + 1},
+       }) {
+    EXPECT_EQ(launch(nullptr, batch, shape), CUDA_ERROR_INVALID_VALUE);
+  }
+  EXPECT_DEATH((void)launch(nullptr, batch, {{2, 1, 1}, {256, 1, 1}}),
+               "a grid of 2 blocks of 256 threads");
+  EXPECT_DEATH((void)launch(nullptr, batch, {{1, 1, 1}, {128, 1, 1}}),
+               "a grid of 1 blocks of 128 threads");
+  EXPECT_EQ(launch(nullptr, batch, {{1, 1, 1}, {256, 1, 1}, kSharedBytes}), CUDA_SUCCESS);
 }
 
 // state.cc: enqueue() takes turns with stream 0.
