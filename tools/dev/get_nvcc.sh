@@ -4,12 +4,10 @@
 # get_nvcc: makes sure that src/quant/cuda/meson.build finds nvcc, if need be from PyPI. Where that
 # fails, it says so and the tests that need kernels are skipped.
 get_nvcc() {
-  local folder=$SLIMCCL_ROOT/.cache/cuda toolkit=/usr/local/cuda place
-  for place in "$(command -v nvcc)" "${CUDA_HOME:-$toolkit}/bin/nvcc" "$toolkit/bin/nvcc"; do
-    [ -x "$place" ] && "$place" --version >/dev/null 2>&1 && return 0
-  done
+  local folder=$SLIMCCL_ROOT/.cache/cuda
+  if [ -n "$("$SLIMCCL_ROOT/src/quant/cuda/find_nvcc.sh" "$SLIMCCL_ROOT")" ]; then return 0; fi
   if [ ! -x "$folder/nvidia/cu13/bin/nvcc" ]; then
-    say "no nvcc here: fetching it from PyPI into $folder (about 100 MB, once)"
+    say "no nvcc that will do: fetching it from PyPI into $folder (about 100 MB, once)"
     (fetch_nvcc "$folder") || { # a subshell: its die ends nothing else
       say "nvcc could not be fetched (pip says why, above): tests of CUDA kernels will say SKIPPED"
       return 0
