@@ -268,17 +268,41 @@ void Star::abort(const std::string& reason) noexcept {
 
 }  // namespace
 
-ncclUniqueId make_unique_id(const Config& config) { return make_process_id(config); }
+ncclUniqueId make_unique_id(const Config& config) {
+  return make_process_id(config, wire::Id::Kind::kPlain);
+}
+
+ncclUniqueId make_family_id(const Config& config) {
+  return make_process_id(config, wire::Id::Kind::kFamily);
+}
+
+ncclUniqueId branch_of(const ncclUniqueId& family, uint64_t branch) {
+  wire::Id id = wire::parse_id(family);
+  id.kind = wire::Id::Kind::kBranch;
+  id.branch = branch;
+  return wire::to_unique_id(id);
+}
+
+void withdraw_id(const ncclUniqueId& id) noexcept {
+  try {
+    withdraw_process_id(wire::parse_id(id));
+  } catch (const std::exception& error) {
+    log::warn("cannot withdraw a unique id: ", error.what());
+  }
+}
 
 std::unique_ptr<Bootstrap> Bootstrap::join(const ncclUniqueId& unique_id, int ranks, int rank,
                                            double timeout_s) {
   const wire::Id id = wire::parse_id(unique_id);
+  slimccl::check(id.kind != wire::Id::Kind::kFamily, ncclInvalidArgument,
+                 "this unique id is of a family of meetings: join one of them, made by branch_of");
   const auto start = Clock::now();
   const bool sound = ranks >= 1 && ranks <= wire::kMaxRanks && rank >= 0 && rank < ranks;
   // An unsound rank goes there as well, so that the others need not wait for it; but not for long.
   const double limit_s = sound ? timeout_s : std::min(timeout_s, 3.0);
-  Hello hello{id.session, id.secret, ranks,         rank, process_hosts(id.server),
-              timeout_s,  limit_s,   process_name()};
+  Hello hello{id.number, {},      id.secret,     ranks, rank, process_hosts(id.server),
+              timeout_s, limit_s, process_name()};
+  if (id.kind == wire::Id::Kind::kBranch) hello.branch = id.branch;
   try {
     auto star = std::make_unique<Star>(connect_to(id.server, in(limit_s), timeout_s), id);
     hello.remaining_s = limit_s - std::chrono::duration<double>(Clock::now() - start).count();

@@ -2,8 +2,9 @@
 //
 // A star of TCP connections: the process that made the unique id runs one rendezvous thread (for
 // all ids it made) that every rank connects to. The id (128 bytes) holds a magic, a version, that
-// thread's address and port, and 16 random bytes that a caller must present (compared in constant
-// time): against strangers on the network, not against a man in the middle. The star stays up after
+// thread's address and port, which of the meetings there, and 16 random bytes that a caller must
+// present (compared in constant time): against strangers on the network, not against a man in the
+// middle. The star stays up after
 // set-up: a process that dies closes its connection, the server tells all others who it was,
 // whichever transport they use.
 //
@@ -29,8 +30,25 @@ struct RankFailure {
   std::string reason;
 };
 
-// Starts listening (first call in a process: starts the thread) and returns a fresh id.
+// Starts listening (first call in a process: starts the thread) and returns a fresh id, good for
+// one meeting.
 [[nodiscard]] ncclUniqueId make_unique_id(const Config& config);
+// An id from which any number of meetings derive; itself none, joining it is an error. The process
+// that made it serves them all, whether it takes part in them or not.
+[[nodiscard]] ncclUniqueId make_family_id(const Config& config);
+// The id of one meeting of a family. Pure: an equal (family, branch) is the same meeting, so
+// `branch` is best a hash of who meets and for the how-manieth time. Of a branch: its family's
+// branch. Of a plain id: an id that the server refuses.
+//
+// A branch leaves nothing behind once all its ranks have come, and all have left (or died); then
+// its number may be met again, as a new meeting. Whoever comes again earlier "was taken twice". A
+// branch whose set-up failed says so to the ranks that come late. It too may be met again: once
+// every rank knows, or after about twice the time-out of its ranks.
+[[nodiscard]] ncclUniqueId branch_of(const ncclUniqueId& family, uint64_t branch);
+// The process forgets an id or family that it made: whoever comes later is refused as with an
+// unknown id, meetings that all have come to go on. No effect for a branch, or the id of another
+// process. Any thread.
+void withdraw_id(const ncclUniqueId& id) noexcept;
 
 class Bootstrap {
  public:

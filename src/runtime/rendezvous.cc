@@ -25,16 +25,26 @@ class ProcessServer {
     return self;
   }
 
-  ncclUniqueId make_id(const Config& config) {
+  ncclUniqueId make_id(const Config& config, wire::Id::Kind kind) {
     const std::lock_guard lock(mutex_);
     if (server_ && !server_->alive_here()) abandon();
     if (!server_) server_ = std::make_unique<Rendezvous>(topology::reachable_address(config));
-    return server_->make_id();
+    return server_->make_id(kind);
   }
 
   bool hosts(const wire::Endpoint& endpoint) noexcept {
     const std::lock_guard lock(mutex_);
-    return server_ && server_->alive_here() && server_->endpoint() == endpoint;
+    return serves() && server_->endpoint() == endpoint;
+  }
+
+  void withdraw(const wire::Id& id) {
+    const std::lock_guard lock(mutex_);
+    if (serves() && server_->endpoint() == id.server) server_->withdraw(id);
+  }
+
+  Holdings holdings() {
+    const std::lock_guard lock(mutex_);
+    return serves() ? server_->holdings() : Holdings{};
   }
 
  private:
@@ -44,6 +54,7 @@ class ProcessServer {
   ~ProcessServer() {
     if (server_ && !server_->alive_here()) abandon();
   }
+  [[nodiscard]] bool serves() const noexcept { return server_ && server_->alive_here(); }
   // In a forked child: there is no thread to join, so the copy is left alone.
   void abandon() noexcept { (void)server_.release(); }
 
@@ -94,12 +105,43 @@ Rendezvous::~Rendezvous() {
 
 bool Rendezvous::alive_here() const noexcept { return process_ == getpid(); }
 
-ncclUniqueId Rendezvous::make_id() {
-  wire::Id id{endpoint_, 0, wire::random_secret()};
+ncclUniqueId Rendezvous::make_id(wire::Id::Kind kind) {
+  wire::Id id{endpoint_, 0, wire::random_secret(), kind};
   const std::lock_guard lock(mutex_);
-  id.session = next_session_++;
-  fresh_.push_back(id);
+  id.number = next_number_++;
+  known_[id.number] = {id.secret, kind == wire::Id::Kind::kFamily};
   return wire::to_unique_id(id);
+}
+
+void Rendezvous::withdraw(const wire::Id& id) {
+  if (id.kind == wire::Id::Kind::kBranch) return;  // its family has others
+  const std::lock_guard lock(mutex_);
+  const auto found = known_.find(id.number);
+  if (found == known_.end() || !wire::equal_secrets(found->second.secret, id.secret)) return;
+  known_.erase(found);
+  wake();  // what it kept for those who come late is to go
+}
+
+Holdings Rendezvous::holdings() const {
+  const std::lock_guard lock(mutex_);
+  return {known_.size(), meetings_};
+}
+
+bool Rendezvous::recognises(const Hello& hello) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = known_.find(hello.number);
+  return found != known_.end() && wire::equal_secrets(found->second.secret, hello.secret) &&
+         found->second.family == hello.branch.has_value();
+}
+
+bool Rendezvous::knows(uint64_t number) const {
+  const std::lock_guard lock(mutex_);
+  return known_.contains(number);
+}
+
+void Rendezvous::forget(uint64_t number) {
+  const std::lock_guard lock(mutex_);
+  known_.erase(number);
 }
 
 void Rendezvous::wake() const noexcept {
@@ -107,14 +149,13 @@ void Rendezvous::wake() const noexcept {
   (void)!write(wake_.get(), &one, sizeof one);  // full means it is awake
 }
 
-std::vector<wire::Id> Rendezvous::take_fresh_ids() {
-  const std::lock_guard lock(mutex_);
-  return std::exchange(fresh_, {});
+ncclUniqueId make_process_id(const Config& config, wire::Id::Kind kind) {
+  return ProcessServer::instance().make_id(config, kind);
 }
 
-ncclUniqueId make_process_id(const Config& config) {
-  return ProcessServer::instance().make_id(config);
-}
+void withdraw_process_id(const wire::Id& id) { ProcessServer::instance().withdraw(id); }
+
+Holdings process_holdings() { return ProcessServer::instance().holdings(); }
 
 bool process_hosts(const wire::Endpoint& endpoint) noexcept {
   return ProcessServer::instance().hosts(endpoint);

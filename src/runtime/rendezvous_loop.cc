@@ -74,8 +74,9 @@ RendezvousLoop::Clock::time_point RendezvousLoop::next_deadline(Clock::time_poin
     if (connection->state != Connection::State::kMember)
       next = std::min(next, connection->deadline);
   }
-  for (const auto& [number, session] : sessions_) {
-    next = std::min(next, session.next_deadline().value_or(next));
+  for (const auto& [key, session] : meetings_) {
+    next = std::min(next, session->next_deadline().value_or(next));
+    if (key.branch && session->deserted()) next = std::min(next, session->late_until());
   }
   return next;
 }
@@ -138,18 +139,15 @@ void RendezvousLoop::receive(Connection& connection) {
 }
 
 void RendezvousLoop::greet(Connection& connection, const wire::Frame& frame) {
-  for (const wire::Id& id : owner_.take_fresh_ids()) {
-    sessions_.try_emplace(id.session, id.secret, owner_.endpoint_.text());
-  }
   const Hello hello = Hello::parse(frame);
-  const auto found = sessions_.find(hello.session);
-  if (found == sessions_.end() || !wire::equal_secrets(found->second.secret(), hello.secret)) {
+  if (!owner_.recognises(hello)) {
     return turn_away(connection, "it does not know the secret of any communicator under way here");
   }
-  Session& session = found->second;
-  if (session.enter(connection, hello, Clock::now())) {
+  std::shared_ptr<Session>& session = meetings_[{hello.number, hello.branch}];
+  if (!session) session = std::make_shared<Session>(owner_.endpoint_.text());
+  if (session->enter(connection, hello, Clock::now())) {
     connection.state = Connection::State::kMember;
-    connection.session = &session;
+    connection.session = session;
     connection.rank = hello.rank;
     connection.inbox.allow(wire::kMaxPayloadBytes);
   } else {
@@ -196,12 +194,26 @@ void RendezvousLoop::expire() {
     }
     close(*connection, ETIMEDOUT);
   }
-  for (auto& [number, session] : sessions_) session.expire(now);
+  for (const auto& [key, session] : meetings_) session->expire(now);
 }
 
 void RendezvousLoop::sweep() {
   std::erase_if(connections_, [](const auto& c) { return c->state == Connection::State::kClosed; });
-  std::erase_if(sessions_, [](const auto& entry) { return entry.second.finished(); });
+  const auto now = Clock::now();
+  std::erase_if(meetings_, [&](const auto& meeting) {
+    if (!done_with(meeting, now)) return false;
+    if (!meeting.first.branch) owner_.forget(meeting.first.number);
+    return true;
+  });
+  owner_.meetings_ = meetings_.size();
+}
+
+bool RendezvousLoop::done_with(const Meetings::value_type& meeting, Clock::time_point now) const {
+  const auto& [key, session] = meeting;
+  if (session->over()) return true;
+  // One whose set-up failed is kept: it tells the reason to those who come late.
+  if (!session->deserted()) return false;
+  return !owner_.knows(key.number) || (key.branch && session->late_until() <= now);
 }
 
 bool RendezvousLoop::has_output() const {

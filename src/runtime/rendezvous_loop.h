@@ -2,9 +2,11 @@
 // thread's alone.
 #pragma once
 
+#include <compare>
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -31,7 +33,8 @@ class RendezvousLoop {
     State state = State::kUnknown;
     wire::Inbox inbox{wire::kMaxHelloBytes};
     wire::Outbox outbox;
-    Session* session = nullptr;
+    // Shared: one that is over makes way for the next of its branch, its connections close later.
+    std::shared_ptr<Session> session;
     int rank = -1;
 
     // At once, for the order among ranks matters: the others hear of a farewell before the one who
@@ -54,11 +57,20 @@ class RendezvousLoop {
   void flush();
   void expire();
   void sweep();
+  struct Key {
+    uint64_t number;                 // of the id or family
+    std::optional<uint64_t> branch;  // a plain id has none
+    auto operator<=>(const Key&) const = default;
+  };
+  using Meetings = std::map<Key, std::shared_ptr<Session>>;
+
+  // Has nobody any use for it, now or later?
+  [[nodiscard]] bool done_with(const Meetings::value_type& meeting, Clock::time_point now) const;
   [[nodiscard]] bool has_output() const;
 
   Rendezvous& owner_;
   std::deque<std::unique_ptr<Connection>> connections_;  // oldest first
-  std::map<uint64_t, Session> sessions_;
+  Meetings meetings_;
   Clock::time_point accept_again_{};  // out of descriptors: not before then
   int warnings_ = 0;
 };

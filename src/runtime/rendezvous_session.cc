@@ -30,7 +30,10 @@ Hello Hello::parse(const wire::Frame& frame) {
   check(frame.type == Type::kHello, ncclSystemError, "its first message is not a hello");
   ByteReader parser = wire::parse(frame.payload);
   Hello hello;
-  hello.session = parser.get<uint64_t>();
+  hello.number = parser.get<uint64_t>();
+  const bool branched = parser.get<uint8_t>() != 0;
+  const auto branch = parser.get<uint64_t>();
+  if (branched) hello.branch = branch;
   hello.secret = parser.get<wire::Secret>();
   hello.ranks = parser.get<int32_t>();
   hello.rank = parser.get<int32_t>();
@@ -43,7 +46,8 @@ Hello Hello::parse(const wire::Frame& frame) {
 
 wire::Packet Hello::pack() const {
   Writer writer(Type::kHello);
-  writer.put(session).put(secret).put(ranks).put(rank).put(static_cast<uint8_t>(hosted));
+  writer.put(number).put(static_cast<uint8_t>(branch.has_value())).put(branch.value_or(0));
+  writer.put(secret).put(ranks).put(rank).put(static_cast<uint8_t>(hosted));
   return wire::packet(writer.put(timeout_s).put(remaining_s).put_text(name));
 }
 
@@ -85,12 +89,22 @@ std::optional<Failure> Session::objection(const Hello& hello) const {
                       ": give each process its own rank, and each communicator its own id"));
 }
 
+// A latecomer to a communicator that runs is its own problem; before that it is everybody's.
+void Session::refuse(Peer& peer, const Hello& hello, const Failure& refusal) {
+  peer.send(failure_packet(refusal));
+  if (complete()) return;
+  fail(refusal);
+  if (hello.rank < 0 || static_cast<size_t>(hello.rank) >= members_.size()) return;
+  bool& came = members_[static_cast<size_t>(hello.rank)].came;
+  if (!std::exchange(came, true)) ++came_;
+}
+
 bool Session::enter(Peer& peer, const Hello& hello, Clock::time_point now) {
-  // A latecomer to a communicator that runs is its own problem; before that it is everybody's.
-  std::optional<Failure> refusal = failure_ ? failure_ : objection(hello);
-  if (refusal) {
-    peer.send(failure_packet(*refusal));
-    if (!complete()) fail(*refusal);
+  if (!failure_) {
+    late_until_ = std::max(late_until_, after(now, hello.remaining_s + hello.timeout_s));
+  }
+  if (const std::optional<Failure> refusal = failure_ ? failure_ : objection(hello)) {
+    refuse(peer, hello, *refusal);
     return false;
   }
   if (ranks_ == 0) {
@@ -105,7 +119,7 @@ bool Session::enter(Peer& peer, const Hello& hello, Clock::time_point now) {
   member.timeout_s = hello.timeout_s;
   member.deadline = after(now, hello.remaining_s);
   ++came_;
-  ++connected_;
+  ++present_;
   Writer accepted(Type::kAccepted);
   peer.send(wire::packet(accepted));
   if (complete()) {
@@ -138,8 +152,9 @@ void Session::handle(int rank, wire::Frame frame, Clock::time_point now) {
 void Session::lost(int rank, const std::string& why) {
   Member& member = members_[static_cast<size_t>(rank)];
   member.peer = nullptr;
-  --connected_;
-  if (!member.left) fail({ncclRemoteError, rank, concat(why, "; it was ", member.name)});
+  if (member.left) return;
+  --present_;
+  fail({ncclRemoteError, rank, concat(why, "; it was ", member.name)});
 }
 
 bool Session::waiting(const Member& member) const noexcept {
@@ -244,6 +259,7 @@ void Session::leave(int rank) {
   Member& member = members_[static_cast<size_t>(rank)];
   const int old_host = host_rank();
   member.left = true;
+  --present_;
   if (exchanging()) {
     fail({ncclRemoteError, rank, "left the communicator during an exchange of the others"});
   }

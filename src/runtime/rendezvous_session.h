@@ -18,7 +18,8 @@
 namespace slimccl::runtime {
 
 struct Hello {
-  uint64_t session;
+  uint64_t number;  // of the id or family
+  std::optional<uint64_t> branch;
   wire::Secret secret;
   int32_t ranks, rank;
   bool hosted;  // this rank lives in the server's process
@@ -48,10 +49,8 @@ class Session {
     ~Peer() = default;
   };
 
-  Session(const wire::Secret& secret, std::string server)
-      : secret_(secret), server_(std::move(server)) {}
+  explicit Session(std::string server) : server_(std::move(server)) {}
 
-  [[nodiscard]] const wire::Secret& secret() const noexcept { return secret_; }
   // False: refused; the failure has been sent, and the peer is none of ours.
   [[nodiscard]] bool enter(Peer& peer, const Hello& hello, Clock::time_point now);
   // Any later frame of a rank that has entered; throws Error if it makes no sense.
@@ -61,14 +60,18 @@ class Session {
   // Fails what has waited too long. next_deadline(): when to come back.
   void expire(Clock::time_point now);
   [[nodiscard]] std::optional<Clock::time_point> next_deadline() const;
-  // All came and all went. (One whose set-up failed is kept: it tells the reason to those who come
-  // late.)
-  [[nodiscard]] bool finished() const noexcept { return complete() && connected_ == 0; }
+  // Nobody is here: all who came have left, or are gone.
+  [[nodiscard]] bool deserted() const noexcept { return present_ == 0; }
+  // ...and nobody is to come any more.
+  [[nodiscard]] bool over() const noexcept { return complete() && deserted(); }
+  // Until when a rank that knows nothing of a failed set-up may come; meaningful once it failed.
+  [[nodiscard]] Clock::time_point late_until() const noexcept { return late_until_; }
 
  private:
   struct Member {
     Peer* peer = nullptr;
-    bool came = false, left = false, hosted = false;
+    bool came = false;  // or came late and was told of the failure
+    bool left = false, hosted = false;
     std::string name;
     double timeout_s = 0;  // what it waits for now, and until when
     Clock::time_point deadline{};
@@ -84,12 +87,13 @@ class Session {
   void fail(const Failure& failure);
   void gather(int rank, std::vector<std::byte> payload, Clock::time_point now);
   void send_table();
+  void refuse(Peer& peer, const Hello& hello, const Failure& refusal);
   void leave(int rank);
 
-  wire::Secret secret_;
   std::string server_;  // address, for messages
   int ranks_ = 0;       // 0: nobody came yet
-  int came_ = 0, connected_ = 0, given_ = 0;
+  int came_ = 0, present_ = 0, given_ = 0;
+  Clock::time_point late_until_{};
   uint32_t round_ = 0;
   std::vector<Member> members_;
   std::optional<Failure> failure_;

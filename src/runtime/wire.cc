@@ -17,12 +17,14 @@ struct PackedId {
   std::array<char, 8> magic;
   uint16_t version;
   uint16_t port;
-  uint32_t v6;
+  uint16_t v6;
+  Id::Kind kind;
   std::array<char, 16> ip;
-  uint64_t session;
+  uint64_t number;
   Secret secret;
+  uint64_t branch;
 };
-static_assert(sizeof(PackedId) == 56 && sizeof(PackedId) <= sizeof(ncclUniqueId));
+static_assert(sizeof(PackedId) == 64 && sizeof(PackedId) <= sizeof(ncclUniqueId));
 
 }  // namespace
 
@@ -46,7 +48,7 @@ ncclUniqueId to_unique_id(const Id& id) {
   packed.magic = kIdMagic;
   packed.version = kVersion;
   packed.port = id.server.port();
-  packed.v6 = id.server.v6() ? 1 : 0;
+  packed.v6 = static_cast<uint16_t>(id.server.v6());
   if (id.server.v6()) {
     std::memcpy(packed.ip.data(),
                 &reinterpret_cast<const sockaddr_in6*>(&id.server.storage)->sin6_addr, 16);
@@ -54,8 +56,10 @@ ncclUniqueId to_unique_id(const Id& id) {
     std::memcpy(packed.ip.data(),
                 &reinterpret_cast<const sockaddr_in*>(&id.server.storage)->sin_addr, 4);
   }
-  packed.session = id.session;
+  packed.kind = id.kind;
+  packed.number = id.number;
   packed.secret = id.secret;
+  packed.branch = id.branch;
   ncclUniqueId result{};
   std::memcpy(result.internal, &packed, sizeof packed);
   return result;
@@ -71,6 +75,8 @@ Id parse_id(const ncclUniqueId& unique_id) {
   check(packed.version == kVersion, ncclInvalidArgument, "this unique id is of bootstrap version ",
         packed.version, ", this process speaks version ", kVersion,
         ": use the same SlimCCL release on all ranks");
+  check(packed.kind <= Id::Kind::kBranch, ncclInvalidArgument, "this unique id is of kind ",
+        static_cast<int>(packed.kind), ", which does not exist: was it overwritten?");
   Id id;
   id.server.storage.ss_family = packed.v6 != 0 ? AF_INET6 : AF_INET;
   if (packed.v6 != 0) {
@@ -84,8 +90,10 @@ Id parse_id(const ncclUniqueId& unique_id) {
     address->sin_port = htons(packed.port);
     id.server.bytes = sizeof *address;
   }
-  id.session = packed.session;
+  id.number = packed.number;
   id.secret = packed.secret;
+  id.kind = packed.kind;
+  id.branch = packed.branch;
   return id;
 }
 

@@ -2,11 +2,16 @@
 // unique id.
 //
 //   header  := magic "SLMB" u32 | version u16 | type u16 | payload length u32
-//   hello   := session u64 | secret 16 bytes | ranks i32 | rank i32 | hosted u8 | timeout f64 |
-//   remaining f64 | name gather  := round u32 | timeout f64 | bytes          table   := round u32 |
-//   (length u64)*ranks | bytes failure := code i32 | rank i32 | reason             report  := rank
-//   i32 | reason abort   := reason       host := rank i32            accepted, leave, left :=
-//   nothing
+//   hello    := number u64 | branched u8 | branch u64 | secret 16 bytes | ranks i32 | rank i32 |
+//               hosted u8 | timeout f64 | remaining f64 | name
+//   gather   := round u32 | timeout f64 | bytes
+//   table    := round u32 | (length u64)*ranks | bytes
+//   failure  := code i32 | rank i32 | reason
+//   report   := rank i32 | reason
+//   abort    := reason
+//   host     := rank i32
+//   accepted, leave, left := nothing
+//
 // The last field of a payload reaches to its end. Who sends what, and when: rendezvous_session.h.
 #pragma once
 
@@ -29,7 +34,7 @@
 namespace slimccl::runtime::wire {
 
 inline constexpr uint32_t kMagic = 0x424d4c53;
-inline constexpr uint16_t kVersion = 1;
+inline constexpr uint16_t kVersion = 2;
 inline constexpr size_t kHeaderBytes = 12;
 inline constexpr size_t kMaxPayloadBytes = 64 << 20;
 inline constexpr size_t kMaxHelloBytes = 512;  // what a connection may send before it is known
@@ -55,9 +60,14 @@ using Secret = std::array<std::byte, 16>;
 
 // What a unique id says.
 struct Id {
+  // One meeting; a family of them, itself none; or one meeting of a family.
+  enum class Kind : uint16_t { kPlain, kFamily, kBranch };
+
   Endpoint server;
-  uint64_t session = 0;
-  Secret secret{};
+  uint64_t number = 0;  // of the id or family, among those of its process
+  Secret secret{};      // a branch has its family's
+  Kind kind = Kind::kPlain;
+  uint64_t branch = 0;  // 0 unless a branch
 };
 [[nodiscard]] ncclUniqueId to_unique_id(const Id& id);
 // Throws ncclInvalidArgument if it is not ours or of another version.
