@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "runtime/bootstrap_connect.h"
+#include "runtime/bootstrap_inquiry.h"
 #include "runtime/rendezvous.h"
 #include "runtime/rendezvous_session.h"
 
@@ -49,6 +50,9 @@ class Star final : public Bootstrap {
   [[nodiscard]] int wait_fd() const noexcept override { return socket_.get(); }
   [[nodiscard]] std::optional<RankFailure> check() noexcept override;
   void report(const RankFailure& failure) noexcept override;
+  void on_question(std::function<std::string()> answerer) override;
+  void ask() noexcept override;
+  [[nodiscard]] std::vector<std::optional<std::string>> answers() const override;
   void leave() noexcept override;
   void abort(const std::string& reason) noexcept override;
 
@@ -56,8 +60,10 @@ class Star final : public Bootstrap {
   // kOpen until the server is gone, or we have left.
   enum class Link : uint8_t { kOpen, kClosed };
 
-  void push(Writer& writer);
+  void push(Writer& writer) { push(wire::packet(writer)); }
+  void push(wire::Packet packet);
   void exchange_bytes();
+  void pay_answers();
   void handle(const wire::Frame& frame);
   void disconnected(const std::string& how);
   void note(ncclResult_t code, int rank, std::string reason);
@@ -72,17 +78,18 @@ class Star final : public Bootstrap {
   wire::Outbox outbox_;
   Link link_ = Link::kOpen;
   bool accepted_ = false, left_ = false, heard_ = false;  // heard_: the server knows that we left
-  int ranks_ = 0;
+  int ranks_ = 0, rank_ = -1;
   std::optional<int>
       host_;  // lowest rank present in the server's process, -1 none; known once all have come
   uint32_t round_ = 0;
   std::optional<wire::Frame> table_;
   std::optional<Failure> failure_;
+  Inquiry inquiry_;
   std::optional<RankFailure> unanswered_;  // our own report, until the server's word
 };
 
-void Star::push(Writer& writer) {
-  if (link_ == Link::kOpen) outbox_.push(wire::packet(writer));
+void Star::push(wire::Packet packet) {
+  if (link_ == Link::kOpen) outbox_.push(std::move(packet));
 }
 
 // Moves what can be moved without blocking, and acts on what came.
@@ -124,6 +131,12 @@ void Star::handle(const wire::Frame& frame) {
     }
     case Type::kLeft:
       heard_ = true;
+      break;
+    case Type::kQuestion:
+      inquiry_.question(parser);
+      break;
+    case Type::kAnswer:
+      inquiry_.answer(parser);
       break;
     default:
       slimccl::check(false, ncclSystemError, "message of type ", static_cast<int>(frame.type));
@@ -176,6 +189,7 @@ bool Star::wait(const Done& done, Clock::time_point deadline) {
 
 void Star::enter(const Hello& hello) {
   ranks_ = hello.ranks;
+  rank_ = hello.rank;
   outbox_.push(hello.pack());
   const bool answered =
       wait([&] { return host_ || failure_; }, in(hello.remaining_s + kGraceSeconds));
@@ -219,6 +233,7 @@ std::vector<std::vector<std::byte>> Star::all_gather(ConstBytes mine, double tim
 std::optional<RankFailure> Star::check() noexcept {
   try {
     exchange_bytes();
+    pay_answers();
     if (failure_) return RankFailure{failure_->rank, failure_->reason};
   } catch (const std::exception& error) {
     log::warn("cannot tell whether a rank failed: ", error.what());
@@ -241,6 +256,28 @@ void Star::report(const RankFailure& failure) noexcept {
     log::warn("cannot report the failure of rank ", failure.rank, ": ", error.what());
   }
 }
+
+// Flushes only: reading more might swallow a question that wait_fd() then would not tell of.
+void Star::pay_answers() {
+  if (link_ == Link::kClosed) return;
+  for (wire::Packet& answer : inquiry_.pay()) push(std::move(answer));
+  (void)outbox_.flush(socket_.get());  // an error shows at the next look
+}
+
+void Star::on_question(std::function<std::string()> answerer) {
+  inquiry_.answer_by(std::move(answerer));
+}
+
+void Star::ask() noexcept {
+  try {
+    push(inquiry_.ask(rank_));
+    exchange_bytes();
+  } catch (const std::exception& error) {
+    log::warn("cannot ask the other ranks what they are doing: ", error.what());
+  }
+}
+
+std::vector<std::optional<std::string>> Star::answers() const { return inquiry_.answers(ranks_); }
 
 void Star::farewell(Writer& writer) noexcept {
   if (left_) return;

@@ -12,6 +12,8 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -75,6 +77,16 @@ class Bootstrap {
   // Tells all ranks, this one included, of a failure seen here. Only the first report of a
   // communicator counts.
   virtual void report(const RankFailure& failure) noexcept = 0;
+
+  // What are the others doing? on_question() is called once after set-up, none of these blocks.
+  // ask() asks all other ranks; check() of each calls its answerer, on its thread, and sends the
+  // text, cut to 1,000 bytes; if it throws, the error's text. answers() gives what this rank's
+  // check() has received so far, by rank: nothing of itself, nor of a rank that left, died or does
+  // not call check(). Another ask() starts afresh; each rank gets the answers to its own alone.
+  virtual void on_question(std::function<std::string()> answerer) = 0;
+  virtual void ask() noexcept = 0;
+  [[nodiscard]] virtual std::vector<std::optional<std::string>> answers() const = 0;
+
   // An orderly farewell: from now on this rank's going is no failure to the others...
   virtual void leave() noexcept = 0;
   // ...or a disorderly one: the others get the failure "rank N aborted: reason".

@@ -139,6 +139,10 @@ void Session::handle(int rank, wire::Frame frame, Clock::time_point now) {
       const int about = parser.get<int32_t>();
       return fail({ncclRemoteError, about, parser.rest_text()});
     }
+    case Type::kQuestion:
+      return pass_on_question(rank, frame);
+    case Type::kAnswer:
+      return pass_on_answer(rank, frame);
     case Type::kAbort:
       fail({ncclRemoteError, rank, concat("rank ", rank, " aborted: ", parser.rest_text())});
       return leave(rank);
@@ -198,10 +202,13 @@ int Session::host_rank() const noexcept {
   return host == members_.end() ? -1 : static_cast<int>(host - members_.begin());
 }
 
+void Session::send(int rank, const wire::Packet& packet) {
+  const Member& member = members_[static_cast<size_t>(rank)];
+  if (member.peer != nullptr && !member.left) member.peer->send(packet);
+}
+
 void Session::send_all(const wire::Packet& packet) {
-  for (const Member& member : members_) {
-    if (member.peer != nullptr && !member.left) member.peer->send(packet);
-  }
+  for (int rank = 0; rank < ranks_; ++rank) send(rank, packet);
 }
 
 void Session::fail(const Failure& failure) {
@@ -253,6 +260,24 @@ void Session::send_table() {
   given_ = 0;
   ++round_;
   send_all(wire::packet(table));
+}
+
+void Session::pass_on_question(int asker, const wire::Frame& frame) {
+  ByteReader parser = wire::parse(frame.payload);
+  check(parser.get<int32_t>() == asker, ncclSystemError, "it asked in another rank's name");
+  Writer question(Type::kQuestion);
+  const wire::Packet packet = wire::packet(question.put_bytes(frame.payload));
+  for (int rank = 0; rank < ranks_; ++rank) {
+    if (rank != asker) send(rank, packet);
+  }
+}
+
+void Session::pass_on_answer(int rank, const wire::Frame& frame) {
+  ByteReader parser = wire::parse(frame.payload);
+  const int asker = parser.get<int32_t>();
+  check(asker >= 0 && asker < ranks_, ncclSystemError, "it answered rank ", asker, " of ", ranks_);
+  Writer answer(Type::kAnswer);
+  send(asker, wire::packet(answer.put(int32_t{rank}).put_bytes(parser.rest())));
 }
 
 void Session::leave(int rank) {

@@ -1,10 +1,14 @@
 // One communicator as the rendezvous sees it: who came, what is being exchanged, who failed first.
 // No I/O here: it is told what happened and answers with packets.
 //
-//   rank says      hello, then gather / report / abort / leave, then it closes
-//   server says    accepted (this rank), host (all have come; again whenever it changes), table (to
-//   each gather of
-//                  all), failure (once, ends everything), left (to leave and abort)
+//   rank says      hello, then gather / report / question / answer / abort / leave, then it closes
+//   server says    accepted (this rank), host (all have come; again whenever it changes),
+//                  table (to each gather of all), failure (once, ends everything else),
+//                  question (passed on to all others), answer (passed on to who asked),
+//                  left (to leave and abort)
+//
+// A branch of a family comes into being at its first hello. A failed set-up tells all who say hello
+// later. A rank that has left is told nothing more.
 // `host` is the lowest rank still present in the server's own process, or -1: should that process
 // be killed, the others know by it whom they lost.
 #pragma once
@@ -83,10 +87,13 @@ class Session {
   [[nodiscard]] std::optional<Failure> objection(const Hello& hello) const;
   [[nodiscard]] int host_rank() const noexcept;
   [[nodiscard]] bool waiting(const Member& member) const noexcept;
+  void send(int rank, const wire::Packet& packet);
   void send_all(const wire::Packet& packet);
   void fail(const Failure& failure);
   void gather(int rank, std::vector<std::byte> payload, Clock::time_point now);
   void send_table();
+  void pass_on_question(int asker, const wire::Frame& frame);
+  void pass_on_answer(int rank, const wire::Frame& frame);
   void refuse(Peer& peer, const Hello& hello, const Failure& refusal);
   void leave(int rank);
 

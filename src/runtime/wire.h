@@ -1,7 +1,7 @@
 // The bootstrap's words on the wire: little-endian frames of header and payload, and the 128-byte
 // unique id.
 //
-//   header  := magic "SLMB" u32 | version u16 | type u16 | payload length u32
+//   header   := magic "SLMB" u32 | version u16 | type u16 | payload length u32
 //   hello    := number u64 | branched u8 | branch u64 | secret 16 bytes | ranks i32 | rank i32 |
 //               hosted u8 | timeout f64 | remaining f64 | name
 //   gather   := round u32 | timeout f64 | bytes
@@ -10,6 +10,8 @@
 //   report   := rank i32 | reason
 //   abort    := reason
 //   host     := rank i32
+//   question := rank i32 | number u32             who asks, its how-manieth question
+//   answer   := rank i32 | number u32 | text      to the server: who asked; from it: who answers
 //   accepted, leave, left := nothing
 //
 // The last field of a payload reaches to its end. Who sends what, and when: rendezvous_session.h.
@@ -38,6 +40,7 @@ inline constexpr uint16_t kVersion = 2;
 inline constexpr size_t kHeaderBytes = 12;
 inline constexpr size_t kMaxPayloadBytes = 64 << 20;
 inline constexpr size_t kMaxHelloBytes = 512;  // what a connection may send before it is known
+inline constexpr size_t kMaxAnswerBytes = 1000;
 inline constexpr int kMaxRanks = 1 << 20;
 
 enum class Type : uint16_t {
@@ -51,6 +54,8 @@ enum class Type : uint16_t {
   kLeave,
   kLeft,
   kFailure,
+  kQuestion,
+  kAnswer,
 };
 
 using Secret = std::array<std::byte, 16>;
