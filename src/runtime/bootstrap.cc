@@ -28,6 +28,9 @@ constexpr double kGraceSeconds = 3;
 // A farewell waits this long to be heard: until then the end of our process would look like a
 // death.
 constexpr double kFarewellSeconds = 1;
+// ...but somebody waits for the end of one who is cancelled.
+constexpr double kHastyFarewellSeconds = 0.03;
+constexpr const char* kCancelled = "its process called ncclCommAbort while it was being set up";
 
 Clock::time_point in(double seconds) {
   constexpr double kYear = 365.0 * 86400;
@@ -43,7 +46,8 @@ std::string process_name() {
 
 class Star final : public Bootstrap {
  public:
-  Star(wire::Socket socket, const wire::Id& id) : socket_(std::move(socket)), server_(id.server) {}
+  Star(wire::Socket socket, const wire::Id& id, const Cancel& cancel)
+      : socket_(std::move(socket)), server_(id.server), cancel_(cancel) {}
 
   void enter(const Hello& hello);
   std::vector<std::vector<std::byte>> all_gather(ConstBytes mine, double timeout_s) override;
@@ -68,12 +72,14 @@ class Star final : public Bootstrap {
   void disconnected(const std::string& how);
   void note(ncclResult_t code, int rank, std::string reason);
   void throw_failure() const;
-  void farewell(Writer& writer) noexcept;
+  void obey_cancel();
+  void farewell(Writer& writer, double seconds) noexcept;
   template <class Done>
   bool wait(const Done& done, Clock::time_point deadline);
 
   wire::Socket socket_;
   wire::Endpoint server_;
+  Cancel cancel_;
   wire::Inbox inbox_{wire::kMaxPayloadBytes};
   wire::Outbox outbox_;
   Link link_ = Link::kOpen;
@@ -176,14 +182,18 @@ void Star::throw_failure() const {
   throw Error(failure_->code, named ? reason : concat("rank ", failure_->rank, ": ", reason));
 }
 
-// Until done(), the end of the link, a failure (then true), or the deadline.
+// Until done(), the end of the link (then true), or the deadline; throws when cancelled, unless it
+// is a farewell that waits.
 template <class Done>
 bool Star::wait(const Done& done, Clock::time_point deadline) {
   while (true) {
     exchange_bytes();
     if (done() || link_ == Link::kClosed) return true;
     const auto events = static_cast<short>(POLLIN | (outbox_.empty() ? 0 : POLLOUT));
-    if (!wire::wait_for(socket_.get(), events, deadline)) return false;
+    const bool ready = left_ ? wire::wait_for(socket_.get(), events, deadline)
+                             : cancel_.wait_for(socket_.get(), events, deadline);
+    if (!left_) obey_cancel();
+    if (!ready) return false;
   }
 }
 
@@ -200,6 +210,7 @@ void Star::enter(const Hello& hello) {
 }
 
 std::vector<std::vector<std::byte>> Star::all_gather(ConstBytes mine, double timeout_s) {
+  obey_cancel();
   exchange_bytes();
   if (failure_) throw_failure();
   slimccl::check(!left_, ncclInvalidUsage, "this rank has left the communicator");
@@ -279,12 +290,20 @@ void Star::ask() noexcept {
 
 std::vector<std::optional<std::string>> Star::answers() const { return inquiry_.answers(ranks_); }
 
-void Star::farewell(Writer& writer) noexcept {
+void Star::obey_cancel() {
+  if (!cancel_.wished()) return;
+  Writer writer(Type::kAbort);
+  writer.put_text(kCancelled);
+  farewell(writer, kHastyFarewellSeconds);
+  Cancel::give_up();
+}
+
+void Star::farewell(Writer& writer, double seconds) noexcept {
   if (left_) return;
   left_ = true;
   try {
     push(writer);
-    (void)wait([&] { return heard_; }, in(kFarewellSeconds));
+    (void)wait([&] { return heard_; }, in(seconds));
   } catch (const std::exception& error) {
     log::warn("cannot leave the communicator in order: ", error.what());
   }
@@ -294,13 +313,13 @@ void Star::farewell(Writer& writer) noexcept {
 
 void Star::leave() noexcept {
   Writer writer(Type::kLeave);
-  farewell(writer);
+  farewell(writer, kFarewellSeconds);
 }
 
 void Star::abort(const std::string& reason) noexcept {
   Writer writer(Type::kAbort);
   writer.put_text(reason);
-  farewell(writer);
+  farewell(writer, kFarewellSeconds);
 }
 
 }  // namespace
@@ -329,7 +348,8 @@ void withdraw_id(const ncclUniqueId& id) noexcept {
 }
 
 std::unique_ptr<Bootstrap> Bootstrap::join(const ncclUniqueId& unique_id, int ranks, int rank,
-                                           double timeout_s) {
+                                           double timeout_s, const std::atomic<bool>* flag) {
+  const Cancel cancel(flag);
   const wire::Id id = wire::parse_id(unique_id);
   slimccl::check(id.kind != wire::Id::Kind::kFamily, ncclInvalidArgument,
                  "this unique id is of a family of meetings: join one of them, made by branch_of");
@@ -341,7 +361,8 @@ std::unique_ptr<Bootstrap> Bootstrap::join(const ncclUniqueId& unique_id, int ra
               timeout_s, limit_s, process_name()};
   if (id.kind == wire::Id::Kind::kBranch) hello.branch = id.branch;
   try {
-    auto star = std::make_unique<Star>(connect_to(id.server, in(limit_s), timeout_s), id);
+    auto star =
+        std::make_unique<Star>(connect_to(id.server, in(limit_s), timeout_s, cancel), id, cancel);
     hello.remaining_s = limit_s - std::chrono::duration<double>(Clock::now() - start).count();
     star->enter(hello);
     return star;

@@ -11,6 +11,7 @@
 // Threads: a Bootstrap belongs to one thread at a time; the server thread is our own.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -59,8 +60,13 @@ class Bootstrap {
   // elsewhere (ncclInvalidUsage, both sides named), nobody listening or refused (ncclSystemError),
   // and on time-out ncclRemoteError naming the ranks that did not come ("ranks 2, 5 of 8 did not
   // come within 120 s") on every rank that did.
+  //
+  // *cancel becoming true, or being so from the start, ends this and every later all_gather()
+  // within 100 ms with ncclInvalidUsage; the other ranks learn at once that this one aborted, those
+  // that are still to come as well. The flag must outlive the Bootstrap; any thread may set it.
   static std::unique_ptr<Bootstrap> join(const ncclUniqueId& id, int ranks, int rank,
-                                         double timeout_s);
+                                         double timeout_s,
+                                         const std::atomic<bool>* cancel = nullptr);
 
   virtual ~Bootstrap() =
       default;  // closes; a peer that has not been told leave() first sees a death

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <thread>
 
 #include "base/error.h"
 
@@ -20,6 +19,7 @@ using namespace std::chrono_literals;
 constexpr auto kRefusedFor = 3s;
 constexpr auto kAttempt = 10s;  // then a fresh SYN: the kernel's own pauses grow too long
 constexpr auto kPause = 100ms;
+constexpr auto kLook = 10ms;  // how often a wait asks whether it is still wanted
 
 // A port that nobody listens on may be picked as our own end: TCP then connects the socket with
 // itself.
@@ -32,7 +32,8 @@ bool is_itself(const Socket& socket) {
 }
 
 // Returns 0 or the errno of this attempt.
-int attempt(const Endpoint& server, Clock::time_point deadline, Socket& into) {
+int attempt(const Endpoint& server, Clock::time_point deadline, const Cancel& cancel,
+            Socket& into) {
   into = Socket::open([&] {
     return socket(server.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   });
@@ -40,7 +41,7 @@ int attempt(const Endpoint& server, Clock::time_point deadline, Socket& into) {
         "; is `ulimit -n` too low?");
   if (connect(into.get(), server.raw(), server.bytes) != 0) {
     if (errno != EINPROGRESS && errno != EINTR) return errno;
-    if (!wire::wait_for(into.get(), POLLOUT, deadline)) return ETIMEDOUT;
+    if (!cancel.wait_for(into.get(), POLLOUT, deadline)) return ETIMEDOUT;
     int error = 0;
     socklen_t bytes = sizeof error;
     if (getsockopt(into.get(), SOL_SOCKET, SO_ERROR, &error, &bytes) != 0) return errno;
@@ -51,15 +52,30 @@ int attempt(const Endpoint& server, Clock::time_point deadline, Socket& into) {
 
 }  // namespace
 
-Socket connect_to(const Endpoint& server, Clock::time_point deadline, double timeout_s) {
+void Cancel::give_up() {
+  throw Error(ncclInvalidUsage,
+              "this communicator was aborted by ncclCommAbort while it was being set up");
+}
+
+bool Cancel::wait_for(int fd, short events, Clock::time_point deadline) const noexcept {
+  if (flag_ == nullptr) return wire::wait_for(fd, events, deadline);
+  while (true) {
+    if (wire::wait_for(fd, events, std::min(deadline, Clock::now() + kLook))) return true;
+    if (wished() || Clock::now() >= deadline) return false;
+  }
+}
+
+Socket connect_to(const Endpoint& server, Clock::time_point deadline, double timeout_s,
+                  const Cancel& cancel) {
   auto refused_since = Clock::now();
   while (true) {
     Socket socket;
-    const int error = attempt(server, std::min(deadline, Clock::now() + kAttempt), socket);
+    const int error = attempt(server, std::min(deadline, Clock::now() + kAttempt), cancel, socket);
     if (error == 0) {
       wire::tune(socket);
       return socket;
     }
+    if (cancel.wished()) Cancel::give_up();
     const auto now = Clock::now();
     if (error != ECONNREFUSED) refused_since = now;
     check(now - refused_since < kRefusedFor, ncclSystemError, "nobody listens at ", server.text(),
@@ -70,7 +86,7 @@ Socket connect_to(const Endpoint& server, Clock::time_point deadline, double tim
           server.text(), " within ", timeout_s, " s (", std::strerror(error),
           "): is there a route and no firewall between, and is that address right? ",
           "SLIMCCL_ADDRESS in the process that makes the unique id chooses it");
-    std::this_thread::sleep_for(kPause);
+    (void)cancel.wait_for(-1, 0, now + kPause);
   }
 }
 

@@ -144,7 +144,8 @@ void RendezvousLoop::greet(Connection& connection, const wire::Frame& frame) {
     return turn_away(connection, "it does not know the secret of any communicator under way here");
   }
   std::shared_ptr<Session>& session = meetings_[{hello.number, hello.branch}];
-  if (!session) session = std::make_shared<Session>(owner_.endpoint_.text());
+  const bool met_again = session && hello.branch && session->over();  // before it was swept away
+  if (!session || met_again) session = std::make_shared<Session>(owner_.endpoint_.text());
   if (session->enter(connection, hello, Clock::now())) {
     connection.state = Connection::State::kMember;
     connection.session = session;

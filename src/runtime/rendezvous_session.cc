@@ -92,7 +92,7 @@ std::optional<Failure> Session::objection(const Hello& hello) const {
 // A latecomer to a communicator that runs is its own problem; before that it is everybody's.
 void Session::refuse(Peer& peer, const Hello& hello, const Failure& refusal) {
   peer.send(failure_packet(refusal));
-  if (complete()) return;
+  if (set_up_) return;
   fail(refusal);
   if (hello.rank < 0 || static_cast<size_t>(hello.rank) >= members_.size()) return;
   bool& came = members_[static_cast<size_t>(hello.rank)].came;
@@ -122,7 +122,8 @@ bool Session::enter(Peer& peer, const Hello& hello, Clock::time_point now) {
   ++present_;
   Writer accepted(Type::kAccepted);
   peer.send(wire::packet(accepted));
-  if (complete()) {
+  if (came_ == ranks_) {
+    set_up_ = true;
     Writer host(Type::kHost);
     send_all(wire::packet(host.put(int32_t{host_rank()})));
   }
@@ -163,7 +164,7 @@ void Session::lost(int rank, const std::string& why) {
 
 bool Session::waiting(const Member& member) const noexcept {
   return !failure_ && member.peer != nullptr && !member.left &&
-         (complete() ? member.given.has_value() : member.came);
+         (set_up_ ? member.given.has_value() : member.came);
 }
 
 void Session::expire(Clock::time_point now) {
@@ -174,17 +175,17 @@ void Session::expire(Clock::time_point now) {
   std::vector<int> missing;
   for (int rank = 0; rank < ranks_; ++rank) {
     const Member& member = members_[static_cast<size_t>(rank)];
-    if (complete() ? !member.given.has_value() : !member.came) missing.push_back(rank);
+    if (set_up_ ? !member.given.has_value() : !member.came) missing.push_back(rank);
   }
   const std::string who = concat(list_ranks(missing), " of ", ranks_);
   const bool one = missing.size() == 1;
   fail({ncclRemoteError, missing.front(),
-        complete() ? concat(who, " did not answer within ", late->timeout_s,
-                            " s: ", one ? "is it" : "are they", " still running?")
-                   : concat(who, " did not come within ", late->timeout_s, " s: ",
-                            one ? "is it running, and can it reach "
-                                : "are they running, and can they reach ",
-                            server_, "?")});
+        set_up_ ? concat(who, " did not answer within ", late->timeout_s,
+                         " s: ", one ? "is it" : "are they", " still running?")
+                : concat(who, " did not come within ", late->timeout_s, " s: ",
+                         one ? "is it running, and can it reach "
+                             : "are they running, and can they reach ",
+                         server_, "?")});
 }
 
 std::optional<Session::Clock::time_point> Session::next_deadline() const {
@@ -224,8 +225,8 @@ void Session::gather(int rank, std::vector<std::byte> payload, Clock::time_point
   Member& member = members_[static_cast<size_t>(rank)];
   ByteReader parser = wire::parse(payload);
   const auto round = parser.get<uint32_t>();
-  check(complete() && round == round_ && !member.given, ncclSystemError, "it is in exchange ",
-        round, " where ", round_, " is under way");
+  check(set_up_ && round == round_ && !member.given, ncclSystemError, "it is in exchange ", round,
+        " where ", round_, " is under way");
   member.timeout_s = parser.get<double>();
   member.deadline = after(now, member.timeout_s);
   member.given = std::move(payload);
@@ -289,7 +290,7 @@ void Session::leave(int rank) {
     fail({ncclRemoteError, rank, "left the communicator during an exchange of the others"});
   }
   // First the others, then this rank: once it knows, its process may end.
-  if (complete() && host_rank() != old_host) {
+  if (set_up_ && host_rank() != old_host) {
     Writer host(Type::kHost);
     send_all(wire::packet(host.put(int32_t{host_rank()})));
   }

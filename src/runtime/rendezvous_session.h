@@ -66,8 +66,10 @@ class Session {
   [[nodiscard]] std::optional<Clock::time_point> next_deadline() const;
   // Nobody is here: all who came have left, or are gone.
   [[nodiscard]] bool deserted() const noexcept { return present_ == 0; }
-  // ...and nobody is to come any more.
-  [[nodiscard]] bool over() const noexcept { return complete() && deserted(); }
+  // ...and nobody is to come any more; or its set-up failed, and every rank has been told.
+  [[nodiscard]] bool over() const noexcept {
+    return set_up_ ? deserted() : ranks_ > 0 && came_ == ranks_;
+  }
   // Until when a rank that knows nothing of a failed set-up may come; meaningful once it failed.
   [[nodiscard]] Clock::time_point late_until() const noexcept { return late_until_; }
 
@@ -82,7 +84,6 @@ class Session {
     std::optional<std::vector<std::byte>> given;  // payload of its gather
   };
 
-  [[nodiscard]] bool complete() const noexcept { return ranks_ > 0 && came_ == ranks_; }
   [[nodiscard]] bool exchanging() const noexcept { return given_ > 0; }
   [[nodiscard]] std::optional<Failure> objection(const Hello& hello) const;
   [[nodiscard]] int host_rank() const noexcept;
@@ -100,6 +101,7 @@ class Session {
   std::string server_;  // address, for messages
   int ranks_ = 0;       // 0: nobody came yet
   int came_ = 0, present_ = 0, given_ = 0;
+  bool set_up_ = false;  // all have come, and none of them too late
   Clock::time_point late_until_{};
   uint32_t round_ = 0;
   std::vector<Member> members_;
