@@ -4,9 +4,8 @@
 // all ids it made) that every rank connects to. The id (128 bytes) holds a magic, a version, that
 // thread's address and port, which of the meetings there, and 16 random bytes that a caller must
 // present (compared in constant time): against strangers on the network, not against a man in the
-// middle. The star stays up after
-// set-up: a process that dies closes its connection, the server tells all others who it was,
-// whichever transport they use.
+// middle. The star stays up after set-up: a process that dies closes its connection, the server
+// tells all others who it was, whichever transport they use.
 //
 // Threads: a Bootstrap belongs to one thread at a time; the server thread is our own.
 #pragma once
@@ -37,7 +36,8 @@ struct RankFailure {
 // one meeting.
 [[nodiscard]] ncclUniqueId make_unique_id(const Config& config);
 // An id from which any number of meetings derive; itself none, joining it is an error. The process
-// that made it serves them all, whether it takes part in them or not.
+// that made it serves them all, whether it takes part in them or not, and must live until they are
+// set up.
 [[nodiscard]] ncclUniqueId make_family_id(const Config& config);
 // The id of one meeting of a family. Pure: an equal (family, branch) is the same meeting, so
 // `branch` is best a hash of who meets and for the how-manieth time. Of a branch: its family's
@@ -88,7 +88,8 @@ class Bootstrap {
   // ask() asks all other ranks; check() of each calls its answerer, on its thread, and sends the
   // text, cut to 1,000 bytes; if it throws, the error's text. answers() gives what this rank's
   // check() has received so far, by rank: nothing of itself, nor of a rank that left, died or does
-  // not call check(). Another ask() starts afresh; each rank gets the answers to its own alone.
+  // not call check(). A question from before on_question() waits for the next check(). Another
+  // ask() starts afresh; each rank gets the answers to its own alone.
   virtual void on_question(std::function<std::string()> answerer) = 0;
   virtual void ask() noexcept = 0;
   [[nodiscard]] virtual std::vector<std::optional<std::string>> answers() const = 0;
