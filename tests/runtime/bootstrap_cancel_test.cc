@@ -120,6 +120,9 @@ TEST(CancelTest, WhileTheServerIsStopped) {
   });
   const ncclUniqueId id = server.hear_id();
   kill(server.pid(), SIGSTOP);
+  int status = 0;  // it may still read a hello until it has stopped
+  ASSERT_EQ(waitpid(server.pid(), &status, WUNTRACED), server.pid());
+  ASSERT_TRUE(WIFSTOPPED(status));
   expect_cancelled(0.2, [&](auto* cancel) { (void)Bootstrap::join(id, 2, 0, 20, cancel); });
   kill(server.pid(), SIGCONT);
   EXPECT_EQ(outcome([&] { (void)Bootstrap::join(id, 2, 1, 20); }), kHeard) << "it was sent, though";
