@@ -7,36 +7,11 @@
 #include "quant/q4s.h"
 #include "quant/q8.h"
 #include "quant/rows.h"
-
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
+#include "quant/standard_arithmetic.h"
 
 namespace slimccl::quant {
 
 namespace {
-
-// IEEE arithmetic whatever the calling thread was set to (threads inherit a framework's
-// flush-to-zero): else tiny blocks would differ between ranks.
-class StandardArithmetic {
- public:
-#if defined(__x86_64__)
-  StandardArithmetic() noexcept : saved_(_mm_getcsr()) {
-    if ((saved_ & ~kFlags) != kStandard) _mm_setcsr(kStandard);
-  }
-  ~StandardArithmetic() {
-    if ((saved_ & ~kFlags) != kStandard) _mm_setcsr(saved_);
-  }
-  StandardArithmetic(const StandardArithmetic&) = delete;
-  StandardArithmetic& operator=(const StandardArithmetic&) = delete;
-
- private:
-  static constexpr unsigned kStandard =
-      0x1f80;                               // nearest even, denormals kept, all exceptions masked
-  static constexpr unsigned kFlags = 0x3f;  // what has happened so far
-  unsigned saved_;
-#endif
-};
 
 // Messages are functions of their elements to the last byte.
 template <class Format>
