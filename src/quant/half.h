@@ -1,6 +1,6 @@
-// bf16 and fp16 to fp32 and back: the only such conversions in the tree. Rounding is to nearest
-// even, denormals are exact, and every NaN becomes the one quiet positive NaN. Selects instead of
-// branches, so that loops vectorise.
+// bf16 and fp16 to fp32 and back: with fp8.h, the only such conversions in the tree. Rounding is to
+// nearest even, denormals are exact, and every NaN becomes the one quiet positive NaN. Selects
+// instead of branches, so that loops vectorise.
 #pragma once
 
 #include <cstdint>

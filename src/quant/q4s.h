@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "quant/bits.h"
+#include "quant/fp8.h"
 #include "quant/layout.h"
 
 namespace slimccl::quant {
@@ -68,19 +69,10 @@ struct Q4s {
 
   // To the nearest E4M3, ties to even, |value| <= 448. No negative zero.
   SLIMCCL_HD static uint8_t float_to_e4m3(float value) {
-    const uint32_t bits = bits_of(value), magnitude = bits & kMagnitudeMask;
-    const uint32_t denormal = bits_of(float_of(magnitude) * 512.0f + kRounder) - kRounderBits;
-    const uint32_t normal = ((magnitude + 0x7ffff + (magnitude >> 20 & 1)) >> 20) - 960;
-    const uint32_t code = select(magnitude < 0x3c800000, denormal, normal);  // 2^-6
+    const uint32_t bits = bits_of(value), code = magnitude_to_e4m3(bits & kMagnitudeMask);
     return static_cast<uint8_t>(select(code == 0, 0, code | (bits >> 24 & 0x80)));
   }
-  SLIMCCL_HD static float e4m3_to_float(uint8_t code) {
-    const uint32_t magnitude = code & 0x7fu;
-    const float normal = float_of((magnitude + 960) << 20);
-    // Denormals lack the implicit one: m / 512 = 2 * normal - 2^-6.
-    const float value = normal + float_of(select(magnitude < 8, bits_of(normal - 0x1p-6f), 0));
-    return float_of(bits_of(value) | uint32_t{code & 0x80u} << 24);
-  }
+  SLIMCCL_HD static float e4m3_to_float(uint8_t code) { return finite_e4m3_to_float(code); }
 };
 
 }  // namespace slimccl::quant
