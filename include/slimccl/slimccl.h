@@ -24,16 +24,30 @@ typedef struct {
   uint64_t bytes_in_node;        // sent to ranks of the same node
   uint64_t
       exact_bytes_between_nodes;  // what the same calls would have sent in the tensors' own types
+  uint64_t transfers;  // messages of grouped send and receive calls, copies to oneself included
 } slimcclStats_t;
 
 // Fills *stats. May be called from any thread while the communicator lives.
 ncclResult_t slimcclGetStats(ncclComm_t comm, slimcclStats_t* stats);
 
 // Writes a text that says how `comm` would carry a call: plan, codecs, bytes, and why. `op` is
-// "all_gather", "reduce_scatter" or "all_reduce"; `count` as in the call. At most `capacity` bytes
-// including the final 0.
+// "all_gather", "reduce_scatter", "all_reduce", "broadcast" or "reduce" (root 0); `count` as in the
+// call. At most `capacity` bytes including the final 0.
 ncclResult_t slimcclExplain(ncclComm_t comm, const char* op, size_t count, ncclDataType_t type,
                             char* text, size_t capacity);
+
+// A stream: operations given it are queued and run in order, on threads of ours. NCCL's calls take
+// it as their `stream`; it is no CUDA stream. Any thread may use it; it belongs to the caller,
+// until Destroy. In the three others a handle that is no living stream, null too, is
+// ncclInvalidArgument.
+ncclResult_t slimcclStreamCreate(cudaStream_t* stream);
+// Waits until all that was queued before has run. Returns the first error of what ran on the stream
+// since the last call of this function.
+ncclResult_t slimcclStreamSynchronize(cudaStream_t stream);
+// Does not wait: ncclSuccess (nothing is left), ncclInProgress, or that error.
+ncclResult_t slimcclStreamQuery(cudaStream_t stream);
+// Waits for the stream's work, then frees it.
+ncclResult_t slimcclStreamDestroy(cudaStream_t stream);
 
 #ifdef __cplusplus
 }

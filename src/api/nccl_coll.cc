@@ -1,92 +1,122 @@
 // The collectives: arguments are checked here, everything else is the communicator's.
+#include "api/arguments.h"
 #include "api/export.h"
-#include "api/guard.h"
-#include "api/registry.h"
+#include "api/group.h"
 #include "base/error.h"
-#include "quant/codec.h"
 
 namespace api = slimccl::api;
 using slimccl::check;
 using slimccl::collectives::Collective;
-using slimccl::collectives::Scaling;
+using slimccl::runtime::Call;
 
 namespace {
 
-struct Arguments {
-  const void* sendbuff;
-  void* recvbuff;
-  size_t count;
-  const char* count_name;
-  ncclDataType_t type;
-  cudaStream_t stream;
-};
-
-void check_arguments(const Arguments& given, int ranks) {
-  const uint64_t element = slimccl::quant::type_bytes(given.type);
-  check(given.stream == nullptr, ncclInvalidUsage,
-        "stream is not null; streams are not there yet: pass NULL, the call returns when its "
-        "result is there");
-  const uint64_t most = static_cast<uint64_t>(INT64_MAX) / element / static_cast<uint64_t>(ranks);
-  check(given.count <= most, ncclInvalidArgument, given.count_name, " = ", given.count,
-        " elements on ", ranks, " ranks is more bytes than there can be");
-  if (given.count == 0) return;
-  check(given.sendbuff != nullptr, ncclInvalidArgument, "sendbuff is null with ", given.count_name,
-        " = ", given.count);
-  check(given.recvbuff != nullptr, ncclInvalidArgument, "recvbuff is null with ", given.count_name,
-        " = ", given.count);
+// Who uses which buffer.
+bool sends(const Call& call, int rank) {
+  return call.op != Collective::kBroadcast || rank == call.root;
+}
+bool receives(const Call& call, int rank) {
+  return call.op != Collective::kReduce || rank == call.root;
 }
 
-void reduce(Collective collective, const Arguments& given, ncclRedOp_t op, ncclComm_t comm) {
-  const api::Entry entry = api::find(comm);
-  check_arguments(given, entry.communicator->ranks());
-  const api::ScaledSum sum = entry.reductions->resolve(op, given.type, entry.communicator->ranks());
-  entry.communicator->run({collective, given.type, given.count, sum.scaling, sum.scale,
-                           given.sendbuff, given.recvbuff});
+api::Task task_of(const Call& call, const char* count_name, ncclComm_t handle,
+                  cudaStream_t stream) {
+  const auto comm = api::find(handle);
+  const auto communicator = comm->communicator();
+  const int ranks = communicator->ranks(), rank = communicator->rank();
+  api::check_count(call.count, count_name, call.type, ranks);
+  if (has_root(call.op)) api::check_rank(call.root, "root", ranks);
+  if (sends(call, rank)) api::check_buffer(call.input, "sendbuff", call.count);
+  if (receives(call, rank)) api::check_buffer(call.output, "recvbuff", call.count);
+  return {comm, communicator, communicator->decide(call), {}, stream};
+}
+
+api::Task reduction_task(Call call, ncclRedOp_t op, const char* count_name, ncclComm_t handle,
+                         cudaStream_t stream) {
+  const auto comm = api::find(handle);
+  const auto how = comm->reductions().resolve(op, call.type, comm->communicator()->ranks());
+  call.reduction = how.reduction;
+  call.divides = how.divides;
+  call.scaling = how.scaling;
+  call.scale = how.scale;
+  call.device_scalar = how.device_scalar;
+  return task_of(call, count_name, handle, stream);
 }
 
 }  // namespace
 
+SLIMCCL_TWIN(AllGather);
 SLIMCCL_EXPORT ncclResult_t ncclAllGather(const void* sendbuff, void* recvbuff, size_t sendcount,
                                           ncclDataType_t datatype, ncclComm_t comm,
                                           cudaStream_t stream) {
-  return api::guard("ncclAllGather", [&] {
-    const api::Entry entry = api::find(comm);
-    check_arguments({sendbuff, recvbuff, sendcount, "sendcount", datatype, stream},
-                    entry.communicator->ranks());
-    entry.communicator->run(
-        {Collective::kAllGather, datatype, sendcount, Scaling::kNone, 1.0f, sendbuff, recvbuff});
+  return api::group_call("ncclAllGather", [&] {
+    return task_of({Collective::kAllGather, datatype, sendcount, sendbuff, recvbuff}, "sendcount",
+                   comm, stream);
   });
 }
 
+SLIMCCL_TWIN(ReduceScatter);
 SLIMCCL_EXPORT ncclResult_t ncclReduceScatter(const void* sendbuff, void* recvbuff,
                                               size_t recvcount, ncclDataType_t datatype,
                                               ncclRedOp_t op, ncclComm_t comm,
                                               cudaStream_t stream) {
-  return api::guard("ncclReduceScatter", [&] {
-    reduce(Collective::kReduceScatter,
-           {sendbuff, recvbuff, recvcount, "recvcount", datatype, stream}, op, comm);
+  return api::group_call("ncclReduceScatter", [&] {
+    return reduction_task({Collective::kReduceScatter, datatype, recvcount, sendbuff, recvbuff}, op,
+                          "recvcount", comm, stream);
   });
 }
 
+SLIMCCL_TWIN(AllReduce);
 SLIMCCL_EXPORT ncclResult_t ncclAllReduce(const void* sendbuff, void* recvbuff, size_t count,
                                           ncclDataType_t datatype, ncclRedOp_t op, ncclComm_t comm,
                                           cudaStream_t stream) {
-  return api::guard("ncclAllReduce", [&] {
-    reduce(Collective::kAllReduce, {sendbuff, recvbuff, count, "count", datatype, stream}, op,
-           comm);
+  return api::group_call("ncclAllReduce", [&] {
+    return reduction_task({Collective::kAllReduce, datatype, count, sendbuff, recvbuff}, op,
+                          "count", comm, stream);
   });
 }
 
+SLIMCCL_TWIN(Reduce);
+SLIMCCL_EXPORT ncclResult_t ncclReduce(const void* sendbuff, void* recvbuff, size_t count,
+                                       ncclDataType_t datatype, ncclRedOp_t op, int root,
+                                       ncclComm_t comm, cudaStream_t stream) {
+  return api::group_call("ncclReduce", [&] {
+    return reduction_task({Collective::kReduce, datatype, count, sendbuff, recvbuff, root}, op,
+                          "count", comm, stream);
+  });
+}
+
+SLIMCCL_TWIN(Broadcast);
+SLIMCCL_EXPORT ncclResult_t ncclBroadcast(const void* sendbuff, void* recvbuff, size_t count,
+                                          ncclDataType_t datatype, int root, ncclComm_t comm,
+                                          cudaStream_t stream) {
+  return api::group_call("ncclBroadcast", [&] {
+    return task_of({Collective::kBroadcast, datatype, count, sendbuff, recvbuff, root}, "count",
+                   comm, stream);
+  });
+}
+
+SLIMCCL_TWIN(Bcast);
+SLIMCCL_EXPORT ncclResult_t ncclBcast(void* buff, size_t count, ncclDataType_t datatype, int root,
+                                      ncclComm_t comm, cudaStream_t stream) {
+  return api::group_call("ncclBcast", [&] {
+    return task_of({Collective::kBroadcast, datatype, count, buff, buff, root}, "count", comm,
+                   stream);
+  });
+}
+
+SLIMCCL_TWIN(RedOpCreatePreMulSum);
 SLIMCCL_EXPORT ncclResult_t ncclRedOpCreatePreMulSum(ncclRedOp_t* op, void* scalar,
                                                      ncclDataType_t datatype,
                                                      ncclScalarResidence_t residence,
                                                      ncclComm_t comm) {
   return api::guard("ncclRedOpCreatePreMulSum", [&] {
     check(op != nullptr, ncclInvalidArgument, "op is null");
-    *op = api::find(comm).reductions->create(scalar, datatype, residence);
+    *op = api::find(comm)->reductions().create(scalar, datatype, residence);
   });
 }
 
+SLIMCCL_TWIN(RedOpDestroy);
 SLIMCCL_EXPORT ncclResult_t ncclRedOpDestroy(ncclRedOp_t op, ncclComm_t comm) {
-  return api::guard("ncclRedOpDestroy", [&] { api::find(comm).reductions->destroy(op); });
+  return api::guard("ncclRedOpDestroy", [&] { api::find(comm)->reductions().destroy(op); });
 }

@@ -37,6 +37,7 @@ ncclResult_t slimccl::api::remember(std::string_view function, ncclResult_t code
   return code;
 }
 
+SLIMCCL_TWIN(GetLastError);
 SLIMCCL_EXPORT const char* ncclGetLastError(ncclComm_t) {
   thread_local std::string copy;
   const std::lock_guard lock(last_error_mutex);
@@ -44,6 +45,7 @@ SLIMCCL_EXPORT const char* ncclGetLastError(ncclComm_t) {
   return copy.c_str();
 }
 
+SLIMCCL_TWIN(GetErrorString);
 SLIMCCL_EXPORT const char* ncclGetErrorString(ncclResult_t result) {
   switch (result) {
     case ncclSuccess:
@@ -68,6 +70,7 @@ SLIMCCL_EXPORT const char* ncclGetErrorString(ncclResult_t result) {
   return "unknown result code";
 }
 
+SLIMCCL_TWIN(GetVersion);
 SLIMCCL_EXPORT ncclResult_t ncclGetVersion(int* version) {
   return api::guard("ncclGetVersion", [&] {
     check(version != nullptr, ncclInvalidArgument, "version is null");
@@ -82,10 +85,11 @@ SLIMCCL_EXPORT ncclResult_t slimcclGetStats(ncclComm_t comm, slimcclStats_t* sta
     check(stats != nullptr, ncclInvalidArgument, "stats is null");
     check(stats->size >= sizeof stats->size, ncclInvalidArgument, "stats->size is ", stats->size,
           "; set it to sizeof(slimcclStats_t) before the call");
-    const auto now = api::find(comm).communicator->stats();
+    const auto now = api::communicator_of(comm)->stats();
     slimcclStats_t all{stats->size,          now.calls,
                        now.compressed_calls, now.bytes_between_nodes,
-                       now.bytes_in_node,    now.exact_bytes_between_nodes};
+                       now.bytes_in_node,    now.exact_bytes_between_nodes,
+                       now.transfers};
     std::memcpy(stats, &all, std::min(stats->size, sizeof all));
   });
 }
@@ -95,7 +99,7 @@ SLIMCCL_EXPORT ncclResult_t slimcclExplain(ncclComm_t comm, const char* op, size
   return api::guard("slimcclExplain", [&] {
     check(op != nullptr && text != nullptr && capacity > 0, ncclInvalidArgument,
           "op or text is null, or capacity is 0");
-    const auto communicator = api::find(comm).communicator;
+    const auto communicator = api::communicator_of(comm);
     const uint64_t most = static_cast<uint64_t>(INT64_MAX) / slimccl::quant::type_bytes(type) /
                           static_cast<uint64_t>(communicator->ranks());
     check(count <= most, ncclInvalidArgument, "count ", count, " is more than a call can have");

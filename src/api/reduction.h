@@ -9,10 +9,13 @@
 
 namespace slimccl::api {
 
-// How a reduction is carried: a sum of scaled inputs.
-struct ScaledSum {
-  collectives::Scaling scaling;
-  float scale;
+// How a reduction is carried.
+struct ResolvedReduction {
+  collectives::Reduction reduction = collectives::Reduction::kSum;
+  bool divides = false;
+  collectives::Scaling scaling = collectives::Scaling::kNone;
+  quant::Scalar scale{};
+  const void* device_scalar = nullptr;  // read when the call runs, in place of `scale`
 };
 
 // The PreMulSum operations of one communicator. Any thread.
@@ -23,16 +26,18 @@ class Reductions {
   [[nodiscard]] ncclRedOp_t create(const void* scalar, ncclDataType_t type,
                                    ncclScalarResidence_t residence);
   void destroy(ncclRedOp_t op);
-  // Throws Error for an operation that is unknown, not of this communicator, or not to be had for
-  // `type`.
-  [[nodiscard]] ScaledSum resolve(ncclRedOp_t op, ncclDataType_t type, int ranks) const;
+  // Throws Error for an operation that is unknown, not of this communicator, or of another type.
+  // What is returned does not need the operation any more.
+  [[nodiscard]] ResolvedReduction resolve(ncclRedOp_t op, ncclDataType_t type, int ranks) const;
 
  private:
   struct PreMulSum {
     ncclDataType_t type;
-    float value;
+    quant::Scalar value;
     const void* scalar;  // where to read it at each call; null: `value` holds
   };
+
+  [[nodiscard]] ResolvedReduction pre_mul_sum(ncclRedOp_t op, ncclDataType_t type) const;
 
   mutable std::mutex mutex_;
   std::map<int, PreMulSum> operations_;

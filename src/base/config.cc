@@ -32,8 +32,9 @@ void parse(std::string_view variable, std::string_view value, uint64_t& into) {
 
 void parse(std::string_view variable, std::string_view value, double& into) {
   const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), into);
-  if (error != std::errc() || end != value.data() + value.size() || !(into > 0)) {
-    bad(variable, value, "a number > 0");
+  constexpr double kMost = 1e9;  // as seconds a time that a clock can hold
+  if (error != std::errc() || end != value.data() + value.size() || !(into > 0 && into <= kMost)) {
+    bad(variable, value, "a number > 0, and 1e9 at most");
   }
 }
 
@@ -112,8 +113,9 @@ std::vector<std::string> unknown_settings(const std::vector<std::string>& names)
 }
 
 const Config& config() {
-  static const Config value = read_process_environment();
-  return value;
+  // Never destroyed: threads may read it while the process exits.
+  static const auto* const value = new Config(read_process_environment());
+  return *value;
 }
 
 std::vector<std::string> environment_names() {

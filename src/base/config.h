@@ -41,6 +41,9 @@ namespace slimccl {
   X(std::string, log_level, "SLIMCCL_LOG", "notice", "none, warn, notice, info or debug")          \
   X(std::string, log_file, "SLIMCCL_LOG_FILE", "",                                                 \
     "file for the log instead of stderr; %h host name, %p process id")                             \
+  X(bool, check, "SLIMCCL_CHECK", false,                                                           \
+    "compare every call's arguments between ranks before anything is sent, and say who differs: "  \
+    "for finding a program's error, slow; rank 0's value is used")                                 \
   X(bool, explain, "SLIMCCL_EXPLAIN", false, "log how each new kind of call is carried, and why")
 
 struct Config {

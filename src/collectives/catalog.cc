@@ -4,6 +4,9 @@
 #include <string>
 
 #include "base/error.h"
+#include "collectives/chain.h"
+#include "collectives/direct.h"
+#include "collectives/ring.h"
 #include "collectives/two_hop.h"
 
 namespace slimccl::collectives {
@@ -20,23 +23,50 @@ Plan plan_exact(const Shape& shape, const Topology& topology, const Codecs&, int
 WireBytes wire_bytes_exact(const Shape& shape, const Topology& topology, const Codecs&) {
   return wire_bytes_of(shape, topology, Codecs{});
 }
-
-bool any_gather(const Shape&, const Topology&) { return true; }
-bool sums(const Shape& shape, const Topology&) { return quant::is_float(shape.type); }
-bool crosses_nodes(const Shape& shape, const Topology& topology) {
-  return topology.nodes() > 1 && quant::is_float(shape.type);
+Load load_exact(const Shape& shape, const Topology& topology, const Codecs&) {
+  return load_of(shape, topology, Codecs{});
 }
 
+bool any(const Shape&, const Topology&) { return true; }
+bool crosses_nodes(const Shape& shape, const Topology& topology) {
+  return topology.nodes() > 1 && quant::is_float(shape.type) && shape.reduction == Reduction::kSum;
+}
+
+constexpr bool kLossy = true, kExact = false, kWhole = true, kBySlice = false;
+
 constexpr Row kRows[] = {
-    {Collective::kAllGather, "exact", false, any_gather, wire_bytes_exact,
-     plan_exact<plan_all_gather>},
-    {Collective::kAllGather, "two_hop", true, crosses_nodes, wire_bytes_of, plan_all_gather},
-    {Collective::kReduceScatter, "exact", false, sums, wire_bytes_exact,
-     plan_exact<plan_reduce_scatter>},
-    {Collective::kReduceScatter, "two_hop", true, crosses_nodes, wire_bytes_of,
-     plan_reduce_scatter},
-    {Collective::kAllReduce, "exact", false, sums, wire_bytes_exact, plan_exact<plan_all_reduce>},
-    {Collective::kAllReduce, "two_hop", true, crosses_nodes, wire_bytes_of, plan_all_reduce},
+    {Collective::kAllGather, "exact", kExact, kBySlice, any, wire_bytes_exact, load_exact,
+     two_hop_scratch_messages, plan_exact<plan_all_gather>},
+    {Collective::kAllGather, "direct", kExact, kBySlice, any, direct::wire_bytes, direct::load,
+     direct::scratch_messages, direct::plan_all_gather},
+    {Collective::kAllGather, "ring", kExact, kBySlice, ring::fits, ring::wire_bytes, ring::load,
+     ring::scratch_messages, ring::plan_all_gather},
+    {Collective::kAllGather, "two_hop", kLossy, kBySlice, crosses_nodes, wire_bytes_of, load_of,
+     two_hop_scratch_messages, plan_all_gather},
+    {Collective::kReduceScatter, "exact", kExact, kBySlice, any, wire_bytes_exact, load_exact,
+     two_hop_scratch_messages, plan_exact<plan_reduce_scatter>},
+    {Collective::kReduceScatter, "direct", kExact, kBySlice, any, direct::wire_bytes, direct::load,
+     direct::scratch_messages, direct::plan_reduce_scatter},
+    {Collective::kReduceScatter, "ring", kExact, kBySlice, ring::fits, ring::wire_bytes, ring::load,
+     ring::scratch_messages, ring::plan_reduce_scatter},
+    {Collective::kReduceScatter, "two_hop", kLossy, kBySlice, crosses_nodes, wire_bytes_of, load_of,
+     two_hop_scratch_messages, plan_reduce_scatter},
+    {Collective::kAllReduce, "exact", kExact, kBySlice, any, wire_bytes_exact, load_exact,
+     two_hop_scratch_messages, plan_exact<plan_all_reduce>},
+    {Collective::kAllReduce, "direct", kExact, kWhole, any, direct::wire_bytes, direct::load,
+     direct::scratch_messages, direct::plan_all_reduce},
+    {Collective::kAllReduce, "ring", kExact, kBySlice, ring::fits, ring::wire_bytes, ring::load,
+     ring::scratch_messages, ring::plan_all_reduce},
+    {Collective::kAllReduce, "two_hop", kLossy, kBySlice, crosses_nodes, wire_bytes_of, load_of,
+     two_hop_scratch_messages, plan_all_reduce},
+    {Collective::kBroadcast, "chain", kExact, kWhole, chain::fits, chain::wire_bytes, chain::load,
+     chain::scratch_messages, chain::plan_broadcast},
+    {Collective::kBroadcast, "direct", kExact, kWhole, any, direct::wire_bytes, direct::load,
+     direct::scratch_messages, direct::plan_broadcast},
+    {Collective::kReduce, "chain", kExact, kWhole, chain::fits, chain::wire_bytes, chain::load,
+     chain::scratch_messages, chain::plan_reduce},
+    {Collective::kReduce, "direct", kExact, kWhole, any, direct::wire_bytes, direct::load,
+     direct::scratch_messages, direct::plan_reduce},
 };
 
 }  // namespace
@@ -75,9 +105,17 @@ uint64_t rank_out_bytes(const Shape& shape, const Topology& topology, const Code
 
 uint64_t node_out_bytes(const Shape& shape, const Topology& topology, const Codecs& codecs,
                         int node) {
+  const auto bytes_of = [&](int owner, Codec codec) {
+    return quant::encoded_bytes(codec, shape.type, slice_elems(shape, topology.ranks(), owner));
+  };
+  // Every other node's slice is carried by one rank of this one.
   uint64_t bytes = 0;
+  for (int owner = 0; owner < topology.ranks() && shape.op != Collective::kAllGather; ++owner) {
+    if (topology.node_of(owner) != node) bytes += bytes_of(owner, codecs.reduce);
+  }
+  if (shape.op == Collective::kReduceScatter) return bytes;
   for (const int rank : topology.members(node))
-    bytes += rank_out_bytes(shape, topology, codecs, rank);
+    bytes += static_cast<uint64_t>(topology.nodes() - 1) * bytes_of(rank, codecs.gather);
   return bytes;
 }
 

@@ -27,17 +27,38 @@ struct WireBytes {
   bool operator==(const WireBytes&) const = default;
 };
 
+// What a call asks of the machine, for the cost model. Steps: messages one after the other on the
+// longest way. Messages: sent by the rank that sends most of them. Each inside a node and between
+// nodes.
+struct Load {
+  int steps_in_node = 0, steps_between_nodes = 0;
+  uint64_t messages_in_node = 0, messages_between_nodes = 0;
+  uint64_t busiest_node_bytes = 0;   // that one node sends to others
+  uint64_t peers_between_nodes = 0;  // nodes that one rank sends to at once
+};
+
 struct Row {
   Collective op;
   std::string_view name;  // "exact", "two_hop"
   bool lossy;             // takes codecs; an exact row ignores them
+  bool whole;             // cuts a call into segments of the whole, not of every rank's slice
   bool (*fits)(const Shape& shape, const Topology& topology);
   WireBytes (*wire_bytes)(const Shape& shape, const Topology& topology, const Codecs& codecs);
+  Load (*load)(const Shape& shape, const Topology& topology, const Codecs& codecs);
+  // How many unrounded messages of one slice's segment the scratch of no rank's plan exceeds: the
+  // same on all ranks, so that all cut a call into the same segments.
+  uint64_t (*scratch_messages)(const Shape& shape, const Topology& topology);
   // The plan of `rank`. in_place: Output is where NCCL's in-place form puts it in Input; it may
   // differ between ranks, the messages may not.
   Plan (*plan)(const Shape& shape, const Topology& topology, const Codecs& codecs, int rank,
                bool in_place);
 };
+
+// The call as this row cuts it.
+[[nodiscard]] inline Shape cut_by(const Row& row, Shape shape) {
+  shape.whole = row.whole;
+  return shape;
+}
 
 [[nodiscard]] std::span<const Row> catalog();
 // Throws Error naming the rows that there are.

@@ -35,13 +35,15 @@ std::string text_of(const Step& step) {
   }
   std::string text = concat("fold ", step.elems, ":");
   for (const Operand& source : step.from) text += " " + text_of(source);
-  return concat(text, " -> ", text_of(step.to), step.saturate ? " saturating" : "");
+  return concat(text, " -> ", text_of(step.to), step.saturate ? " saturating" : "",
+                step.finishes ? " final" : "");
 }
 
 }  // namespace
 
 std::string_view name(Collective op) {
-  static constexpr std::string_view kNames[] = {"all_gather", "reduce_scatter", "all_reduce"};
+  static constexpr std::string_view kNames[] = {"all_gather", "reduce_scatter", "all_reduce",
+                                                "broadcast", "reduce"};
   return kNames[static_cast<size_t>(op)];
 }
 
@@ -49,19 +51,20 @@ Collective collective_from_name(std::string_view text) {
   const auto* found =
       std::ranges::find_if(kAllCollectives, [&](Collective op) { return name(op) == text; });
   check(found != std::end(kAllCollectives), ncclInvalidArgument, "\"", text,
-        "\" is no collective; known are all_gather, reduce_scatter and all_reduce");
+        "\" is no collective; known are all_gather, reduce_scatter, all_reduce, broadcast and "
+        "reduce");
   return *found;
 }
 
 uint64_t slice_stride(const Shape& shape, int ranks) {
-  if (shape.op != Collective::kAllReduce) return shape.count;
+  if (shape.whole || shape.op != Collective::kAllReduce) return shape.count;
   return round_up(ceil_div(shape.count, static_cast<uint64_t>(ranks)), kSliceElems);
 }
 
 uint64_t slice_elems(const Shape& shape, int ranks, int rank) {
   const uint64_t stride = slice_stride(shape, ranks);
   uint64_t length = stride;
-  if (shape.op == Collective::kAllReduce) {
+  if (!shape.whole && shape.op == Collective::kAllReduce) {
     const uint64_t first = stride * static_cast<uint64_t>(rank);
     length = std::min(stride, shape.count - std::min(shape.count, first));
   }

@@ -13,14 +13,24 @@
 #include <vector>
 
 #include "quant/codec.h"
+#include "quant/reduce.h"
 
 namespace slimccl::collectives {
 
 using quant::Codec;
+using quant::Reduction;
 
-enum class Collective : uint8_t { kAllGather, kReduceScatter, kAllReduce };
+enum class Collective : uint8_t { kAllGather, kReduceScatter, kAllReduce, kBroadcast, kReduce };
 inline constexpr Collective kAllCollectives[] = {Collective::kAllGather, Collective::kReduceScatter,
-                                                 Collective::kAllReduce};
+                                                 Collective::kAllReduce, Collective::kBroadcast,
+                                                 Collective::kReduce};
+[[nodiscard]] constexpr bool is_reduction(Collective op) {
+  return op == Collective::kReduceScatter || op == Collective::kAllReduce ||
+         op == Collective::kReduce;
+}
+[[nodiscard]] constexpr bool has_root(Collective op) {
+  return op == Collective::kBroadcast || op == Collective::kReduce;
+}
 [[nodiscard]] std::string_view name(Collective op);  // "all_gather", ...
 [[nodiscard]] Collective collective_from_name(std::string_view name);
 
@@ -33,8 +43,13 @@ struct Shape {
   Collective op;
   ncclDataType_t type;
   uint64_t count;  // elements: of one rank's slice (all-gather, reduce-scatter) or of the whole
-                   // (all-reduce)
+                   // (all-reduce, broadcast, reduce)
   Scaling scaling = Scaling::kNone;
+  Reduction reduction = Reduction::kSum;
+  bool divides = false;  // the finished sum is divided by the number of ranks: integers' average
+  int root = 0;          // broadcast, reduce
+  // One slice of `count` elements for all ranks, where the row does not cut the call by ranks.
+  bool whole = false;
   // The segment: elements [begin, begin + elems) of every slice. Input and Output offsets are
   // relative to `begin`.
   uint64_t begin = 0;
@@ -44,7 +59,7 @@ struct Shape {
 };
 
 // Elements from one slice's start to the next one's, and how many of slice `rank` lie in the
-// segment.
+// segment. A whole call has one slice, everybody's.
 [[nodiscard]] uint64_t slice_stride(const Shape& shape, int ranks);
 [[nodiscard]] uint64_t slice_elems(const Shape& shape, int ranks, int rank);
 
@@ -86,6 +101,7 @@ struct Step {
   std::vector<Operand> from{};  // fold: sources in fold order; send, copy: one
   Operand to{};                 // not for sends
   bool saturate = false;        // fold: see quant::Sink
+  bool finishes = false;        // fold: makes a result, so that a sum which divides does it here
 };
 
 struct Plan {

@@ -33,7 +33,7 @@ struct Choice {
 void check_overrides(const std::string& overrides);
 
 // The cost model's estimate: bytes over each tier's rate, plus the codecs' work, plus latencies.
-[[nodiscard]] double estimated_seconds(const Row& row, const Shape& shape, const Topology& topology,
+[[nodiscard]] double estimated_seconds(const Row& row, const Shape& call, const Topology& topology,
                                        const Codecs& codecs, double net_bytes_per_s);
 
 }  // namespace slimccl::collectives

@@ -4,15 +4,10 @@
 #include <optional>
 
 #include "base/bytes.h"
-#include "base/error.h"
+#include "collectives/plan_writer.h"
 
 namespace slimccl::collectives {
 namespace {
-
-// Tags: which part of the exchange, and whose slice. 22 bits of rank leave the executor its share
-// of a 64-bit tag.
-enum class Phase : uint32_t { kSum = 0, kPartial = 1, kSpread = 2, kRelay = 3 };
-constexpr int kRankBits = 22;
 
 // Levels, in order. An all-reduce uses all of them.
 enum Level : int {
@@ -29,15 +24,8 @@ enum Level : int {
 
 class TwoHop {
  public:
-  TwoHop(const Shape& shape, const Topology& topology, const Codecs& codecs, int rank,
-         bool in_place)
-      : shape_(shape),
-        topology_(topology),
-        codecs_(codecs),
-        rank_(rank),
-        in_place_(in_place),
-        node_(topology.node_of(rank)),
-        element_bytes_(quant::type_bytes(shape.type)) {}
+  TwoHop(const Shape& shape, const Topology& topology, const Codecs& codecs, int rank)
+      : plan_(shape, topology, rank), topology_(topology), codecs_(codecs), rank_(rank) {}
 
   // Ends with the sum of slice `rank` in `result`.
   void reduce_scatter(const Operand& result) {
@@ -56,209 +44,150 @@ class TwoHop {
     }
   }
 
-  // Slice `owner` of the caller's Input; `whole`: Input holds every slice, else only the own one.
-  [[nodiscard]] Operand input(int owner, bool whole) const {
-    return {{Region::kInput, whole ? offset_of(owner) : 0, plain_bytes(owner)}, Codec::kTensor};
-  }
-  [[nodiscard]] Operand output(int owner, bool whole) const {
-    return {{Region::kOutput, whole ? offset_of(owner) : 0, plain_bytes(owner)}, Codec::kTensor};
-  }
-  Operand scratch(Codec codec, int owner) {
-    const uint64_t bytes = quant::encoded_bytes(codec, shape_.type, elems_of(owner));
-    const uint64_t offset = plan_.scratch_bytes;
-    plan_.scratch_bytes += round_up(bytes, quant::kMessageAlign);
-    return {{Region::kScratch, offset, bytes}, codec};
-  }
-
-  void fold(int level, int owner, std::vector<Operand> from, const Operand& to,
-            bool saturate = false) {
-    const bool plain_copy = from.size() == 1 && !from[0].scaled && from[0].codec == to.codec &&
-                            from[0].slice.bytes == to.slice.bytes;
-    plan_.steps.push_back({.kind = plain_copy ? Kind::kCopy : Kind::kFold,
-                           .level = level,
-                           .elems = elems_of(owner),
-                           .from = std::move(from),
-                           .to = to,
-                           .saturate = saturate && !plain_copy});
+  // The own slice, made ready to be spread.
+  void encode(const Operand& from, const Operand& to) {
+    plan_.fold(kEncode, elems_of(rank_), {from}, to);
   }
 
   // A gathered value never leaves its type's finite range; a sum may, and then says so as infinity
   // does.
   void decode(int owner, const Operand& message, const Operand& slot) {
-    fold(kDecode, owner, {message}, slot, shape_.op == Collective::kAllGather);
+    plan_.fold(kDecode, elems_of(owner), {message}, slot,
+               plan_.shape().op == Collective::kAllGather);
   }
 
-  [[nodiscard]] uint64_t elems_of(int owner) const {
-    return slice_elems(shape_, topology_.ranks(), owner);
-  }
+  [[nodiscard]] uint64_t elems_of(int owner) const { return plan_.elems_of(owner); }
   [[nodiscard]] bool alone() const { return topology_.ranks() == 1; }
-  [[nodiscard]] bool scaling() const { return shape_.scaling != Scaling::kNone; }
-  // Program order is level order: what is said first is what everybody can do first.
-  Plan take() {
-    std::ranges::stable_sort(plan_.steps, {}, &Step::level);
-    return std::move(plan_);
-  }
+  [[nodiscard]] PlanWriter& plan() { return plan_; }
+  Plan take() { return plan_.take(); }
 
  private:
-  [[nodiscard]] uint64_t offset_of(int owner) const {
-    return slice_stride(shape_, topology_.ranks()) * static_cast<uint64_t>(owner) * element_bytes_;
-  }
-  [[nodiscard]] uint64_t plain_bytes(int owner) const { return elems_of(owner) * element_bytes_; }
-  static uint32_t tag(Phase phase, int owner) {
-    return static_cast<uint32_t>(phase) << kRankBits | static_cast<uint32_t>(owner);
-  }
-  void send(int level, int peer, Phase phase, int owner, const Operand& what) {
-    plan_.steps.push_back({.kind = Kind::kSend,
-                           .level = level,
-                           .peer = peer,
-                           .tag = tag(phase, owner),
-                           .elems = elems_of(owner),
-                           .from = {what}});
-  }
-  void recv(int level, int peer, Phase phase, int owner, const Operand& into) {
-    plan_.steps.push_back({.kind = Kind::kRecv,
-                           .level = level,
-                           .peer = peer,
-                           .tag = tag(phase, owner),
-                           .elems = elems_of(owner),
-                           .to = into});
-  }
-
-  // Own inputs are read with the call's scale, unless it was applied before.
-  [[nodiscard]] Operand scaled_input(int owner) const {
-    Operand operand = input(owner, true);
-    operand.scaled = scaling();
-    return operand;
-  }
-
   // This rank's part in the sum of slice `owner`: hands its input to the node's carrier, or is the
   // carrier.
   void contribute(int owner, const Operand& result) {
-    const int carrier = topology_.carrier(node_, owner);
+    const int carrier = topology_.carrier(plan_.node(), owner);
     if (carrier == rank_) return carry(owner, result);
-    Operand mine = input(owner, true);
-    if (shape_.scaling == Scaling::kPerRank) {  // the carrier does not know this rank's scale
-      mine.scaled = true;
-      const Operand prescaled = scratch(Codec::kFp32, owner);
-      fold(kPrescale, owner, {mine}, prescaled);
-      mine = prescaled;
-    }
-    send(kSumInNode, carrier, Phase::kSum, owner, mine);
+    const Operand mine = plan_.summand(kPrescale, elems_of(owner), plan_.input(owner, true));
+    plan_.send(kSumInNode, carrier, Phase::kSum, owner, elems_of(owner), mine);
   }
 
   // Folds the node's inputs to slice `owner`, ascending rank, and sends the partial to its owner on
   // another node.
   void carry(int owner, const Operand& result) {
     std::vector<Operand> sources;
-    for (const int member : topology_.members(node_)) {
+    for (const int member : topology_.members(plan_.node())) {
       if (member == rank_) {
-        sources.push_back(scaled_input(owner));
+        sources.push_back(plan_.own_source(plan_.input(owner, true)));
         continue;
       }
-      const bool prescaled = shape_.scaling == Scaling::kPerRank;
-      Operand theirs = scratch(prescaled ? Codec::kFp32 : Codec::kTensor, owner);
-      recv(kSumInNode, member, Phase::kSum, owner, theirs);
-      theirs.scaled = shape_.scaling == Scaling::kUniform;
-      sources.push_back(theirs);
+      const Operand theirs = plan_.scratch(plan_.summand_codec(), elems_of(owner));
+      plan_.recv(kSumInNode, member, Phase::kSum, owner, elems_of(owner), theirs);
+      sources.push_back(plan_.as_source(theirs));
     }
     if (owner == rank_) return keep_partial(std::move(sources), result);
-    if (sources.size() == 1 && codecs_.reduce == Codec::kTensor && !scaling()) {
-      return send(kPartialsAcross, owner, Phase::kPartial, owner,
-                  sources[0]);  // nothing to add, nothing to encode
+    if (sources.size() == 1 && codecs_.reduce == Codec::kTensor && !sources[0].scaled) {
+      return plan_.send(kPartialsAcross, owner, Phase::kPartial, owner, elems_of(owner),
+                        sources[0]);  // nothing to add, nothing to encode
     }
-    const Operand message = scratch(codecs_.reduce, owner);
-    fold(kPartials, owner, std::move(sources), message);
-    send(kPartialsAcross, owner, Phase::kPartial, owner, message);
+    const Operand message = plan_.scratch(codecs_.reduce, elems_of(owner));
+    plan_.fold(kPartials, elems_of(owner), std::move(sources), message);
+    plan_.send(kPartialsAcross, owner, Phase::kPartial, owner, elems_of(owner), message);
   }
 
-  // The own node's partial: stays fp32; with no other node it is the result.
+  // The own node's partial: stays unrounded; with no other node it is the result.
   void keep_partial(std::vector<Operand> sources, const Operand& result) {
-    if (topology_.nodes() == 1) return fold(kPartials, rank_, std::move(sources), result);
+    if (topology_.nodes() == 1)
+      return plan_.finish(kPartials, elems_of(rank_), std::move(sources), result);
     if (sources.size() == 1) {
       own_partial_ = sources[0];
       return;
     }
-    own_partial_ = scratch(Codec::kFp32, rank_);
-    fold(kPartials, rank_, std::move(sources), *own_partial_);
+    own_partial_ = plan_.scratch(plan_.wide(), elems_of(rank_));
+    plan_.fold(kPartials, elems_of(rank_), std::move(sources), *own_partial_);
   }
 
   void total(const Operand& result) {
     if (topology_.nodes() == 1) return;
     std::vector<Operand> partials;
     for (int node = 0; node < topology_.nodes(); ++node) {
-      if (node == node_) {
+      if (node == plan_.node()) {
         partials.push_back(*own_partial_);
         continue;
       }
-      partials.push_back(scratch(codecs_.reduce, rank_));
-      recv(kPartialsAcross, topology_.carrier(node, rank_), Phase::kPartial, rank_,
-           partials.back());
+      partials.push_back(plan_.scratch(codecs_.reduce, elems_of(rank_)));
+      plan_.recv(kPartialsAcross, topology_.carrier(node, rank_), Phase::kPartial, rank_,
+                 elems_of(rank_), partials.back());
     }
-    fold(kTotals, rank_, std::move(partials), result);
+    plan_.finish(kTotals, elems_of(rank_), std::move(partials), result);
   }
 
   void send_own(const Operand& message) {
-    for (const int peer : topology_.members(node_)) {
-      if (peer != rank_) send(kSpreadOut, peer, Phase::kSpread, rank_, message);
+    for (const int peer : topology_.members(plan_.node())) {
+      if (peer != rank_)
+        plan_.send(kSpreadOut, peer, Phase::kSpread, rank_, elems_of(rank_), message);
     }
     for (int node = 0; node < topology_.nodes(); ++node) {
-      if (node != node_)
-        send(kSpreadOut, topology_.carrier(node, rank_), Phase::kSpread, rank_, message);
+      if (node != plan_.node())
+        plan_.send(kSpreadOut, topology_.carrier(node, rank_), Phase::kSpread, rank_,
+                   elems_of(rank_), message);
     }
   }
 
   void receive(int owner) {
     const bool plain = codecs_.gather == Codec::kTensor;
-    const Operand slot = output(owner, true);
-    const Operand message = plain ? slot : scratch(codecs_.gather, owner);
-    const int relay = topology_.carrier(node_, owner);  // the owner itself, if it is of this node
+    const Operand slot = plan_.output(owner, true);
+    const Operand message = plain ? slot : plan_.scratch(codecs_.gather, elems_of(owner));
+    const int relay =
+        topology_.carrier(plan_.node(), owner);  // the owner itself, if it is of this node
     if (relay == owner || relay == rank_) {
-      recv(kSpreadOut, owner, Phase::kSpread, owner, message);
+      plan_.recv(kSpreadOut, owner, Phase::kSpread, owner, elems_of(owner), message);
     } else {
-      recv(kRelayInNode, relay, Phase::kRelay, owner, message);
+      plan_.recv(kRelayInNode, relay, Phase::kRelay, owner, elems_of(owner), message);
     }
     if (relay == rank_) {
-      for (const int peer : topology_.members(node_)) {
-        if (peer != rank_) send(kRelayInNode, peer, Phase::kRelay, owner, message);
+      for (const int peer : topology_.members(plan_.node())) {
+        if (peer != rank_)
+          plan_.send(kRelayInNode, peer, Phase::kRelay, owner, elems_of(owner), message);
       }
     }
     if (!plain) decode(owner, message, slot);
   }
 
-  Shape shape_;
+  PlanWriter plan_;
   const Topology& topology_;
   Codecs codecs_;
   int rank_;
-  bool in_place_;
-  int node_;
-  uint64_t element_bytes_;
   std::optional<Operand> own_partial_;
-  Plan plan_;
 };
+
+// One rank that has its own input already.
+bool nothing_to_do(const Shape& shape, const Topology& topology, bool in_place) {
+  return topology.ranks() == 1 && in_place && shape.scaling == Scaling::kNone;
+}
 
 }  // namespace
 
 Plan plan_reduce_scatter(const Shape& shape, const Topology& topology, const Codecs& codecs,
                          int rank, bool in_place) {
-  TwoHop two_hop(shape, topology, codecs, rank, in_place);
-  if (two_hop.alone() && in_place && !two_hop.scaling()) return {};
-  two_hop.reduce_scatter(two_hop.output(rank, false));
+  if (nothing_to_do(shape, topology, in_place)) return {};
+  TwoHop two_hop(shape, topology, codecs, rank);
+  two_hop.reduce_scatter(two_hop.plan().output(rank, false));
   return two_hop.take();
 }
 
 Plan plan_all_gather(const Shape& shape, const Topology& topology, const Codecs& codecs, int rank,
                      bool in_place) {
-  TwoHop two_hop(shape, topology, codecs, rank, in_place);
+  TwoHop two_hop(shape, topology, codecs, rank);
   if (two_hop.elems_of(rank) == 0) return {};
-  const Operand own = two_hop.input(rank, false);
-  const Operand slot = two_hop.output(rank, true);
+  const Operand own = two_hop.plan().input(rank, false);
+  const Operand slot = two_hop.plan().output(rank, true);
   if (codecs.gather == Codec::kTensor || two_hop.alone()) {
-    if (!in_place) two_hop.fold(kEncode, rank, {own}, slot);
+    if (!in_place) two_hop.encode(own, slot);
     two_hop.spread(own);
     return two_hop.take();
   }
-  const Operand message = two_hop.scratch(codecs.gather, rank);
-  two_hop.fold(kEncode, rank, {own}, message);
+  const Operand message = two_hop.plan().scratch(codecs.gather, two_hop.elems_of(rank));
+  two_hop.encode(own, message);
   two_hop.spread(message);
   // In place the own slot stays as the caller has it: it may be the persistent parameter.
   if (!in_place) two_hop.decode(rank, message, slot);
@@ -267,26 +196,27 @@ Plan plan_all_gather(const Shape& shape, const Topology& topology, const Codecs&
 
 Plan plan_all_reduce(const Shape& shape, const Topology& topology, const Codecs& codecs, int rank,
                      bool in_place) {
-  TwoHop two_hop(shape, topology, codecs, rank, in_place);
-  if (two_hop.alone() && in_place && !two_hop.scaling()) return {};
-  const Operand slot = two_hop.output(rank, true);
+  if (nothing_to_do(shape, topology, in_place)) return {};
+  TwoHop two_hop(shape, topology, codecs, rank);
+  const Operand slot = two_hop.plan().output(rank, true);
   if (codecs.gather == Codec::kTensor || two_hop.alone()) {
     two_hop.reduce_scatter(slot);
     two_hop.spread(slot);
     return two_hop.take();
   }
-  const Operand message = two_hop.scratch(codecs.gather, rank);
+  const Operand message = two_hop.plan().scratch(codecs.gather, two_hop.elems_of(rank));
   two_hop.reduce_scatter(message);
   two_hop.spread(message);
   if (two_hop.elems_of(rank) > 0) two_hop.decode(rank, message, slot);
   return two_hop.take();
 }
 
-uint64_t scratch_bytes_per_elem(Collective op, const Topology& topology) {
+uint64_t two_hop_scratch_messages(const Shape& shape, const Topology& topology) {
+  const Collective op = shape.op;
   const auto ranks = static_cast<uint64_t>(topology.ranks());
   const auto nodes = static_cast<uint64_t>(topology.nodes());
   uint64_t slices = op == Collective::kReduceScatter ? 0 : ranks;  // one message of each owner
-  if (op == Collective::kAllGather) return slices * sizeof(float);
+  if (op == Collective::kAllGather) return slices;
   uint64_t busiest = 0;
   for (int node = 0; node < topology.nodes(); ++node) {
     const uint64_t members = topology.members(node).size();
@@ -298,7 +228,7 @@ uint64_t scratch_bytes_per_elem(Collective op, const Topology& topology) {
     busiest = std::max(busiest, carried * members + (ranks - std::min(ranks, carried)));
   }
   slices += busiest + nodes;  // and the partials of the own slice
-  return slices * sizeof(float);
+  return slices;
 }
 
 WireBytes wire_bytes_of(const Shape& shape, const Topology& topology, const Codecs& codecs) {
@@ -306,7 +236,7 @@ WireBytes wire_bytes_of(const Shape& shape, const Topology& topology, const Code
   // once.
   const auto nodes = static_cast<uint64_t>(topology.nodes());
   const auto hops_in_node = static_cast<uint64_t>(topology.ranks()) - nodes;
-  const Codec summed = shape.scaling == Scaling::kPerRank ? Codec::kFp32 : Codec::kTensor;
+  const Codec summed = summand_codec(shape);
   WireBytes bytes;
   for (int owner = 0; owner < topology.ranks(); ++owner) {
     const uint64_t elems = slice_elems(shape, topology.ranks(), owner);
@@ -319,6 +249,28 @@ WireBytes wire_bytes_of(const Shape& shape, const Topology& topology, const Code
     }
   }
   return bytes;
+}
+
+Load load_of(const Shape& shape, const Topology& topology, const Codecs& codecs) {
+  const int passes = shape.op == Collective::kAllReduce ? 2 : 1;
+  const auto ranks = static_cast<uint64_t>(topology.ranks());
+  Load load;
+  load.steps_in_node = topology.largest_node() > 1 ? passes : 0;
+  load.steps_between_nodes = topology.nodes() > 1 ? passes : 0;
+  for (int node = 0; node < topology.nodes(); ++node) {
+    const uint64_t members = topology.members(node).size();
+    const uint64_t across =
+        std::max<uint64_t>(ceil_div(ranks - members, members), topology.nodes() > 1 ? 1 : 0);
+    load.messages_between_nodes =
+        std::max(load.messages_between_nodes, static_cast<uint64_t>(passes) * across);
+    load.messages_in_node =
+        std::max(load.messages_in_node, static_cast<uint64_t>(passes) * (members - 1) * ranks);
+    load.busiest_node_bytes =
+        std::max(load.busiest_node_bytes, node_out_bytes(shape, topology, codecs, node));
+  }
+  load.peers_between_nodes = static_cast<uint64_t>(topology.nodes() - 1);
+  load.messages_in_node = load.messages_in_node / std::max<uint64_t>(1, topology.largest_node());
+  return load;
 }
 
 }  // namespace slimccl::collectives

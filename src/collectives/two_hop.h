@@ -21,10 +21,8 @@ namespace slimccl::collectives {
 [[nodiscard]] Plan plan_all_reduce(const Shape&, const Topology&, const Codecs&, int rank,
                                    bool in_place);
 
-// Bytes of scratch per element of a slice that no rank's plan exceeds, padding of messages aside:
-// the same on all ranks, so that all cut a call into the same segments.
-[[nodiscard]] uint64_t scratch_bytes_per_elem(Collective op, const Topology&);
-
+[[nodiscard]] uint64_t two_hop_scratch_messages(const Shape&, const Topology&);
 [[nodiscard]] WireBytes wire_bytes_of(const Shape&, const Topology&, const Codecs&);
+[[nodiscard]] Load load_of(const Shape&, const Topology&, const Codecs&);
 
 }  // namespace slimccl::collectives

@@ -57,8 +57,9 @@ std::vector<Kernels> usable_rows() {
 }  // namespace
 
 std::span<const Kernels> all_kernels() {
-  static const std::vector<Kernels> rows = usable_rows();
-  return rows;
+  // Never destroyed: at process exit the progress thread may still compute.
+  static const auto* const rows = new std::vector<Kernels>(usable_rows());
+  return *rows;
 }
 
 void Kernels::fold(std::span<const Source> sources, const Sink& sink, ncclDataType_t type,

@@ -1,5 +1,6 @@
 #include "runtime/agreement.h"
 
+#include <cstring>
 #include <map>
 #include <type_traits>
 
@@ -28,6 +29,8 @@ void for_each_field(RecordType& record, Visitor&& visit) {
   visit(record.segment_elems);
   visit(record.window);
   visit(record.net_gbits);
+  visit(record.checks);
+  visit(record.family);
 }
 
 // "exact on ranks 0, 2; zeropp on ranks 1, 3"
@@ -57,6 +60,17 @@ topology::Topology topology_of(std::span<const Record> records) {
     nodes.push_back(labels.try_emplace(record.node, static_cast<int>(labels.size())).first->second);
   }
   return topology::Topology(nodes);
+}
+
+std::vector<ncclUniqueId> families_of(std::span<const Record> records) {
+  std::vector<ncclUniqueId> families(records.size());
+  for (size_t rank = 0; rank < records.size(); ++rank) {
+    const std::string& family = records[rank].family;
+    check(family.size() <= sizeof(ncclUniqueId), ncclRemoteError, "rank ", rank,
+          " sent a family id of ", family.size(), " bytes");
+    std::memcpy(families[rank].internal, family.data(), family.size());
+  }
+  return families;
 }
 
 }  // namespace
@@ -103,7 +117,13 @@ Agreement agree(std::span<const Record> records) {
         "ranks run different versions of UCX, which do not talk to each other: ",
         who_has_what(records, &Record::ucx_version), "; install one version everywhere");
   const Record& first = records.front();
-  Agreement agreement{std::move(topology), {}, 0, first.window, ""};
+  Agreement agreement{.topology = std::move(topology),
+                      .policy = {},
+                      .segment_elems = 0,
+                      .window = first.window,
+                      .checks = first.checks != 0,
+                      .families = families_of(records),
+                      .warning = ""};
   agreement.policy = {first.profile, first.overrides, first.floor_elems, first.net_gbits * 1e9 / 8};
   agreement.segment_elems = round_up(first.segment_elems, quant::kSuperblock);
   if (!all_equal(records, &Record::profile)) {

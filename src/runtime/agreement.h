@@ -25,6 +25,8 @@ struct Record {
   std::string profile, overrides;
   uint64_t floor_elems = 0, segment_elems = 0, window = 0;
   double net_gbits = 0;
+  uint64_t checks = 0;  // SLIMCCL_CHECK
+  std::string family;   // the id under which this rank's process serves later meetings
 };
 
 [[nodiscard]] std::vector<std::byte> to_bytes(const Record& record);
@@ -36,6 +38,8 @@ struct Agreement {
   collectives::Policy policy;
   uint64_t segment_elems;  // a multiple of the superblock
   uint64_t window;
+  bool checks = false;                 // every call's arguments are compared first
+  std::vector<ncclUniqueId> families;  // by rank: where splits and shrinks may meet
   std::string
       warning;  // non-empty: why the communicator is exact although some rank asked for more
 };

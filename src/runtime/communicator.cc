@@ -5,67 +5,57 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "runtime/in_place.h"
 
 namespace slimccl::runtime {
 namespace {
 
-using collectives::Alias;
 using collectives::Collective;
 using collectives::Shape;
-using std::chrono::milliseconds;
-
-// How often the bootstrap's connection is looked at while operations keep the engine busy.
-constexpr auto kBootstrapPeriod = milliseconds(2);
-constexpr auto kIdleBootstrapPeriod = milliseconds(20);
-// How long a transport's bad news waits for the bootstrap's word on who was first to go.
-constexpr auto kSuspicion = milliseconds(1000);
-// Scratch of one communicator at most; the same on all ranks, since it bounds the segments.
-constexpr uint64_t kArenaBytes = uint64_t{256} << 20;
 
 Shape shape_of(const Call& call) {
-  return {.op = call.op, .type = call.type, .count = call.count, .scaling = call.scaling};
+  return {.op = call.op,
+          .type = call.type,
+          .count = call.count,
+          .scaling = call.scaling,
+          .reduction = call.reduction,
+          .divides = call.divides,
+          .root = call.root};
 }
 
-struct Layout {
-  Alias alias;
-  bool in_place;
-};
-
-// NCCL's in-place forms, or no overlap at all; anything else would be undefined behaviour.
-Layout layout_of(const Call& call, int ranks, int rank) {
-  const auto count = call.count * quant::type_bytes(call.type);
-  const auto all = count * static_cast<uint64_t>(ranks);
-  const uint64_t input_bytes = call.op == Collective::kReduceScatter ? all : count;
-  const uint64_t output_bytes = call.op == Collective::kAllGather ? all : count;
-  const auto input = reinterpret_cast<uintptr_t>(call.input),
-             output = reinterpret_cast<uintptr_t>(call.output);
-  if (count == 0 || input + input_bytes <= output || output + output_bytes <= input)
-    return {Alias::none(), false};
-  const auto offset = static_cast<int64_t>(output - input);
-  const auto slot = static_cast<int64_t>(count * static_cast<uint64_t>(rank));
-  const int64_t expected = call.op == Collective::kAllGather       ? -slot
-                           : call.op == Collective::kReduceScatter ? slot
-                                                                   : 0;
-  check(offset == expected, ncclInvalidArgument, name(call.op),
-        ": sendbuff and recvbuff overlap, with recvbuff ", offset,
-        " bytes after sendbuff; that works only for the in-place form, ", expected,
-        " bytes on rank ", rank);
-  return {Alias::at(offset), true};
+// The exchange of signatures ahead of a checked call.
+Operation check_operation(const Signature& mine, std::vector<Signature>& all) {
+  const Shape shape{.op = Collective::kAllGather, .type = ncclUint8, .count = sizeof mine};
+  return {shape,
+          {&collectives::find_row(shape.op, "direct"), {}, "", ""},
+          reinterpret_cast<const std::byte*>(&mine),
+          reinterpret_cast<std::byte*>(all.data()),
+          collectives::Alias::none(),
+          false};
 }
 
 }  // namespace
 
-Communicator::Communicator(Agreement agreement, int rank, std::unique_ptr<Bootstrap> bootstrap)
+Communicator::Communicator(Agreement agreement, int rank, std::string name,
+                           std::unique_ptr<Bootstrap> bootstrap)
     : agreement_(std::move(agreement)),
       rank_(rank),
+      name_(std::move(name)),
       timeout_(config().timeout_s),
+      setup_timeout_s_(config().setup_timeout_s),
       bootstrap_(std::move(bootstrap)) {}
+
+Communicator::~Communicator() { withdraw_id(agreement_.families[static_cast<size_t>(rank_)]); }
 
 void Communicator::adopt(std::unique_ptr<Router> router) {
   router_ = std::move(router);
   executor_ = std::make_unique<ProgressExecutor>(
       agreement_.topology, rank_, *router_,
       ExecutorLimits{agreement_.segment_elems, agreement_.window, kArenaBytes});
+  transfers_ =
+      std::make_unique<TransferExecutor>(agreement_.topology, rank_, *router_, agreement_.checks);
+  signatures_.resize(agreement_.checks ? static_cast<size_t>(ranks()) : 0);
+  bootstrap_->on_question([this] { return doing(); });
 }
 
 collectives::Choice Communicator::choice_for(const Shape& shape) {
@@ -84,16 +74,19 @@ collectives::Choice Communicator::choice_for(const Shape& shape) {
   return choice;
 }
 
-Operation Communicator::decide(const Call& call) {
-  const Layout layout = layout_of(call, ranks(), rank_);
+std::optional<Operation> Communicator::decide(const Call& call) {
+  const BufferLayout layout = layout_of(call, ranks(), rank_);
+  if (call.count == 0 && !agreement_.checks) return std::nullopt;
   const Shape shape = shape_of(call);
-  return {shape,
-          choice_for(shape),
-          static_cast<const std::byte*>(call.input),
-          static_cast<std::byte*>(call.output),
-          layout.alias,
-          layout.in_place,
-          call.scale};
+  const collectives::Choice choice = choice_for(shape);
+  return Operation{cut_by(*choice.row, shape),
+                   choice,
+                   static_cast<const std::byte*>(call.input),
+                   static_cast<std::byte*>(call.output),
+                   layout.alias,
+                   layout.in_place,
+                   call.scale,
+                   call.device_scalar};
 }
 
 void Communicator::check_process() const {
@@ -101,70 +94,155 @@ void Communicator::check_process() const {
         "this communicator was made before a fork: only the parent process can use it");
 }
 
-void Communicator::run(const Call& call) {
+void Communicator::submit(Work work) {
   check_process();
-  auto ticket = std::make_shared<Ticket>(Ticket{.operation = decide(call), .message = {}});
-  std::unique_lock lock(mutex_);
-  check(async_error_ == ncclSuccess, async_error_, async_text_,
-        "; abort this communicator and make a new one");
-  check(!closed_, ncclInvalidArgument, "the communicator has been destroyed or aborted");
-  queue_.push_back(ticket);
-  lock.unlock();
+  {
+    const std::lock_guard lock(mutex_);
+    check(async_error_ == ncclSuccess, async_error_, async_text_,
+          "; abort this communicator and make a new one");
+    check(!closed_, ncclInvalidArgument, "the communicator has been destroyed or aborted");
+    check(!revoked_, ncclInvalidUsage,
+          "the communicator has been revoked: split, shrink, destroy or abort it");
+    check(!finalized_, ncclInvalidUsage, "the communicator has been finalized: destroy it");
+    queue_.push_back(std::move(work));
+    ++unfinished_;
+  }
   Engine::instance().wake();
-  lock.lock();
-  changed_.wait(lock, [&] { return ticket->done; });
-  check(ticket->code == ncclSuccess, ticket->code, ticket->message);
 }
 
+// Takes the next work if what it waits for is done.
 bool Communicator::start_next() {
   const std::lock_guard lock(mutex_);
   if (queue_.empty()) return false;
+  const auto done = [](const auto& completion) { return completion->done(); };
+  if (!std::ranges::all_of(queue_.front().after, done)) return false;
   current_ = std::move(queue_.front());
   queue_.pop_front();
-  sent_before_ = executor_->sent();
+  next_collective_ = 0;
   last_progress_ = Clock::now();
-  executor_->start(current_->operation);
+  const collectives::WireBytes before = transfers_->sent();
+  transfers_->start(current_->transfers);
+  stats_.transfers += current_->transfers.size();
+  stats_.bytes_in_node += transfers_->sent().in_node - before.in_node;
+  const uint64_t across = transfers_->sent().between_nodes - before.between_nodes;
+  stats_.bytes_between_nodes += across;
+  stats_.exact_bytes_between_nodes += across;
   return true;
 }
 
-void Communicator::finish_current(ncclResult_t code, const std::string& message) {
-  const std::lock_guard lock(mutex_);
-  current_->code = code;
-  current_->message = message;
-  current_->done = true;
-  current_.reset();
-  changed_.notify_all();
+void Communicator::begin(const Operation& operation) {
+  checking_ = false;
+  sent_before_ = executor_->sent();
+  executor_->start(operation);
+}
+
+void Communicator::begin_check(const Operation& operation) {
+  checking_ = true;
+  signature_ = signature_of(operation.shape, calls_begun_);
+  executor_->start(check_operation(signature_, signatures_));
+}
+
+// False: the ranks disagree. All of them find the same, but whoever is told first may leave before
+// the others have its word: so they are told, too. Where messages are under way in the caller's
+// buffers, the transports must let go of those first.
+bool Communicator::checked() {
+  const std::string difference = disagreement(signatures_);
+  if (difference.empty()) return true;
+  const std::string text = concat("SLIMCCL_CHECK: the ranks make different calls: ", difference);
+  bootstrap_->report({-1, text});
+  if (!transfers_->idle()) {
+    fail(ncclInvalidUsage, text);
+    return false;
+  }
+  draining_ = true;
+  end_all(ncclInvalidUsage, text);
+  return false;
+}
+
+// The executor is idle: what comes next in the work under way?
+bool Communicator::go_on() {
+  auto& calls = current_->collectives;
+  if (running_) {
+    running_ = false;
+    if (checking_) {
+      if (!checked()) return true;
+      running_ = true;
+      begin(calls[next_collective_ - 1]);
+      return true;
+    }
+    count_finished(calls[next_collective_ - 1]);
+  }
+  if (next_collective_ < calls.size()) {
+    const Operation& operation = calls[next_collective_++];
+    running_ = true;
+    ++calls_begun_;
+    agreement_.checks ? begin_check(operation) : begin(operation);
+    return true;
+  }
+  if (!transfers_->idle()) return false;
+  finish_current(ncclSuccess, "");
+  return true;
 }
 
 void Communicator::count_finished(const Operation& operation) {
   const std::lock_guard lock(mutex_);
   const auto& sent = executor_->sent();
+  const uint64_t across = sent.between_nodes - sent_before_.between_nodes;
+  const bool lossy = operation.choice.row->lossy;
   ++stats_.calls;
   ++stats_.calls_by_kind[operation.choice.kind];
-  stats_.compressed_calls += operation.choice.row->lossy ? 1 : 0;
-  stats_.bytes_between_nodes += sent.between_nodes - sent_before_.between_nodes;
+  stats_.compressed_calls += lossy ? 1 : 0;
+  stats_.bytes_between_nodes += across;
   stats_.bytes_in_node += sent.in_node - sent_before_.in_node;
   stats_.exact_bytes_between_nodes +=
-      rank_out_bytes(operation.shape, agreement_.topology, {}, rank_);
+      lossy ? rank_out_bytes(operation.shape, agreement_.topology, {}, rank_) : across;
+}
+
+void Communicator::finish_current(ncclResult_t code, const std::string& text) {
+  const auto completion = std::move(current_->completion);
+  current_.reset();
+  const std::lock_guard lock(mutex_);
+  --unfinished_;
+  completion->finish_part(code, text);
+  changed_.notify_all();
+}
+
+// Every work under way or waiting, and every later one, ends with this.
+void Communicator::end_all(ncclResult_t code, const std::string& text) {
+  running_ = false;
+  // The reason is there before a caller hears of its work: it will ask for it at once.
+  if (async_error_ == ncclSuccess) {
+    const std::lock_guard lock(mutex_);
+    async_text_ = text;
+    async_error_ = code;
+    log::warn("rank ", rank_, " of ", ranks(), name_.empty() ? "" : " of ", name_, ": ", text);
+  }
+  if (current_) finish_current(code, text);
+  const std::lock_guard lock(mutex_);
+  for (const Work& work : queue_) work.completion->finish_part(code, text);
+  unfinished_ -= queue_.size();
+  queue_.clear();
+  changed_.notify_all();
 }
 
 bool Communicator::progress() noexcept {
   try {
     look_at_bootstrap();
-    if (async_error_ != ncclSuccess) return false;
+    if (async_error_ != ncclSuccess) return draining_ && router_->progress();
     bool moved = router_->progress();
     if (!current_) moved |= start_next();
     if (current_) {
       // What the router moves may be keepalives or another communicator's: no sign of life here.
-      const bool advanced = executor_->progress();
+      const bool advanced = static_cast<int>(executor_->progress()) | transfers_->progress();
       if (advanced) last_progress_ = Clock::now();
       moved |= advanced;
-      if (const auto& failure = executor_->failure()) {
-        suspect({failure->rank, failure->reason});
+      const auto& failure = executor_->failure() ? executor_->failure() : transfers_->failure();
+      if (failure) {
+        see_failure(*failure);
+      } else if (!transfers_->mismatch().empty()) {
+        fail_here(ncclInvalidUsage, concat("SLIMCCL_CHECK: ", transfers_->mismatch()));
       } else if (executor_->idle()) {
-        count_finished(current_->operation);
-        finish_current(ncclSuccess, "");
-        moved = true;
+        moved |= go_on();
       }
     }
     if (leaving_) look_at_flush();
@@ -180,184 +258,14 @@ bool Communicator::progress() noexcept {
   return false;
 }
 
-// A failure that began on this rank: nobody else can know of it.
-void Communicator::fail_here(ncclResult_t code, const std::string& text) noexcept {
-  bootstrap_->report({-1, concat("rank ", rank_, " failed: ", text)});
-  fail(code, text);
+bool Communicator::arm() noexcept {
+  return (async_error_ != ncclSuccess && !draining_) || router_->arm();
 }
-
-void Communicator::look_at_flush() {
-  if (!router_->flushed()) return;
-  const std::lock_guard lock(mutex_);
-  leaving_ = false;
-  changed_.notify_all();
-}
-
-void Communicator::suspect(const RankFailure& failure) noexcept {
-  if (suspect_) return;
-  suspect_ = failure;
-  suspect_since_ = Clock::now();
-  bootstrap_->report(failure);
-}
-
-void Communicator::look_at_bootstrap() {
-  const auto now = Clock::now();
-  const auto period = current_ ? kBootstrapPeriod : kIdleBootstrapPeriod;
-  if (!bootstrap_ || now - last_bootstrap_look_ < period) return;
-  last_bootstrap_look_ = now;
-  if (async_error_ != ncclSuccess) return;
-  auto failure = bootstrap_->check();
-  if (!failure && suspect_ && now - suspect_since_ > kSuspicion) failure = suspect_;
-  if (!failure) return;
-  fail(ncclRemoteError, failure->rank < 0
-                            ? failure->reason
-                            : concat("rank ", failure->rank, " is lost: ", failure->reason));
-}
-
-void Communicator::look_at_clock() {
-  if (!current_ || suspect_ || Clock::now() - last_progress_ < timeout_) return;
-  const std::string text = concat(
-      name(current_->operation.shape.op), " of ", current_->operation.shape.count,
-      " elements made no progress for ", timeout_.count(),
-      " s (SLIMCCL_TIMEOUT_S); this rank waits ", executor_->waiting_for(),
-      ". Do all ranks make the same calls with the same counts and types in the same order?");
-  bootstrap_->report({-1, concat("rank ", rank_, " gave up: ", text)});
-  fail(ncclRemoteError, text);
-}
-
-void Communicator::fail(ncclResult_t code, const std::string& text) noexcept {
-  // The transports let go of every buffer before a caller is told that it may have them back.
-  router_->abort(text);
-  executor_->drop();
-  const std::lock_guard lock(mutex_);
-  if (async_error_ != ncclSuccess) return;
-  async_text_ = text;
-  async_error_ = code;
-  log::warn("rank ", rank_, " of ", ranks(), ": ", text);
-  if (current_) queue_.push_front(std::move(current_));
-  current_.reset();
-  for (const auto& ticket : queue_) {
-    ticket->code = code;
-    ticket->message = text;
-    ticket->done = true;
-  }
-  queue_.clear();
-  changed_.notify_all();
-}
-
-bool Communicator::arm() noexcept { return async_error_ != ncclSuccess || router_->arm(); }
 
 void Communicator::add_wait_fds(std::vector<int>& fds) const {
-  if (async_error_ != ncclSuccess) return;
+  if (async_error_ != ncclSuccess && !draining_) return;
   router_->add_wait_fds(fds);
   if (bootstrap_->wait_fd() >= 0) fds.push_back(bootstrap_->wait_fd());
-}
-
-void Communicator::close(const std::function<void(Bootstrap&)>& farewell) {
-  Engine& engine = Engine::instance();
-  engine.remove(this);
-  engine.run([&] {
-    farewell(*bootstrap_);
-    executor_.reset();
-    router_.reset();
-    bootstrap_.reset();
-  });
-}
-
-void Communicator::destroy() {
-  check_process();
-  {
-    std::unique_lock lock(mutex_);
-    check(!closed_, ncclInvalidArgument, "the communicator has been destroyed or aborted already");
-    closed_ = true;  // nothing new comes in any more
-    changed_.wait(lock, [&] { return queue_.empty() && !current_; });
-    leaving_ = async_error_ == ncclSuccess;
-  }
-  Engine::instance().wake();
-  {
-    // A slow peer may not have taken all of it yet. The engine goes on moving everybody meanwhile.
-    std::unique_lock lock(mutex_);
-    const auto left = [&] { return !leaving_ || async_error_ != ncclSuccess; };
-    if (!changed_.wait_for(lock, timeout_, left)) {
-      log::warn("rank ", rank_, " leaves although not all it sent has been taken");
-    }
-  }
-  report_savings();
-  close([](Bootstrap& bootstrap) { bootstrap.leave(); });
-}
-
-void Communicator::abort() {
-  check_process();
-  bool destroying = false;
-  {
-    const std::lock_guard lock(mutex_);
-    destroying = std::exchange(closed_, true);
-  }
-  Engine::instance().run([&] {
-    if (!router_) return;  // destroy() was faster
-    bootstrap_->abort("its process called ncclCommAbort");
-    if (async_error_ == ncclSuccess) {
-      fail(ncclInvalidUsage, "this communicator was aborted by ncclCommAbort");
-    }
-  });
-  if (!destroying) close([](Bootstrap&) {});
-}
-
-std::string Communicator::async_error_text() const {
-  const std::lock_guard lock(mutex_);
-  return async_text_;
-}
-
-Stats Communicator::stats() const {
-  const std::lock_guard lock(mutex_);
-  return stats_;
-}
-
-std::string Communicator::explain(const Shape& shape) const {
-  const collectives::Choice choice = select(shape, agreement_.topology, agreement_.policy);
-  const collectives::Codecs used = choice.row->lossy ? choice.codecs : collectives::Codecs{};
-  const uint64_t sent = rank_out_bytes(shape, agreement_.topology, used, rank_);
-  const uint64_t exact = rank_out_bytes(shape, agreement_.topology, {}, rank_);
-  Shape segment = shape;
-  segment.elems = segment_elems(shape, agreement_.topology,
-                                {agreement_.segment_elems, agreement_.window, kArenaBytes});
-  std::string text =
-      concat(name(shape.op), " of ", shape.count, " x ", quant::type_name(shape.type), " on ",
-             to_text(agreement_.topology), ": ", choice.row->name, " because ", choice.reason);
-  text += concat("\ncodecs: partial sums ", quant::name(used.reduce), ", gathered ",
-                 quant::name(used.gather));
-  text += concat("\nrank ", rank_, " sends ", sent, " bytes to other nodes, exact ", exact,
-                 "\nplan of one segment: ");
-  return text +
-         to_text(choice.row->plan(segment, agreement_.topology, choice.codecs, rank_, false));
-}
-
-void Communicator::report_start() const {
-  if (!agreement_.warning.empty() && rank_ == 0) log::warn(agreement_.warning);
-  if (rank_ != 0) return;
-  const auto& policy = agreement_.policy;
-  log::notice(ranks(), " ranks on ", agreement_.topology.nodes(), " node(s) (",
-              to_text(agreement_.topology), "), profile ", policy.profile,
-              policy.profile == "exact"
-                  ? ": nothing is compressed (SLIMCCL_PROFILE=zeropp compresses between nodes)"
-                  : concat(": calls of ", policy.floor_elems,
-                           " elements per rank and more are compressed between nodes"));
-}
-
-void Communicator::report_savings() const {
-  const Stats total = stats();
-  if (rank_ != 0 || async_error_ != ncclSuccess) return;
-  const auto ratio = static_cast<double>(total.exact_bytes_between_nodes) /
-                     static_cast<double>(std::max<uint64_t>(1, total.bytes_between_nodes));
-  std::string exact;
-  for (const auto& [kind, calls] : total.calls_by_kind) {
-    if (kind != "compressed") exact += concat(exact.empty() ? "" : ", ", calls, " (", kind, ")");
-  }
-  log::notice("rank 0: ", total.calls, " calls, ", total.compressed_calls, " compressed",
-              exact.empty() ? "" : ", exact: ", exact, "; ", total.bytes_between_nodes,
-              " bytes sent to other nodes, exact calls would have sent ",
-              total.exact_bytes_between_nodes,
-              total.bytes_between_nodes > 0 ? concat(": ", ratio, " times as many") : "");
 }
 
 }  // namespace slimccl::runtime

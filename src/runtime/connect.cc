@@ -24,7 +24,8 @@ using transport::LoopbackHub;
 // Ranks of one communicator in one process meet by its unique id.
 std::shared_ptr<LoopbackHub> hub_of(const ncclUniqueId& id, int ranks) {
   static std::mutex mutex;
-  static std::map<std::string, std::weak_ptr<LoopbackHub>> hubs;
+  // Never destroyed, as is the machine below: a communicator may be made while the process exits.
+  static auto& hubs = *new std::map<std::string, std::weak_ptr<LoopbackHub>>;
   const std::lock_guard lock(mutex);
   std::erase_if(hubs, [](const auto& entry) { return entry.second.expired(); });
   std::weak_ptr<LoopbackHub>& known = hubs[std::string(id.internal, sizeof id.internal)];
@@ -57,6 +58,7 @@ Record own_record(const Config& settings) {
   record.segment_elems = settings.segment_elems;
   record.window = settings.window;
   record.net_gbits = settings.net_gbits;
+  record.checks = settings.check ? 1 : 0;
   return record;
 }
 
@@ -91,11 +93,13 @@ Step step_from_bytes(ConstBytes bytes) {
 // engine's.
 class Setup {
  public:
-  Setup(const ncclUniqueId& id, int ranks, int rank) : id_(id), ranks_(ranks), rank_(rank) {
+  Setup(const Membership& place, const Options& options)
+      : id_(place.id), ranks_(place.ranks), rank_(place.rank), options_(options) {
     // A bad setting is told to all ranks in the record: they would wait for this one otherwise.
     try {
       settings_ = config();
       collectives::check_overrides(settings_.algo);
+      family_ = make_family_id(settings_);
     } catch (const Error& error) {
       unsound_ = error.what();
     }
@@ -104,8 +108,12 @@ class Setup {
 
   std::shared_ptr<Communicator> run() {
     warn_of_unknown_settings();
-    auto bootstrap = Bootstrap::join(id_, ranks_, rank_, timeout_s_);
-    meet(std::move(bootstrap));
+    try {
+      meet(Bootstrap::join(id_, ranks_, rank_, timeout_s_, options_.cancel));
+    } catch (...) {
+      if (!communicator_) withdraw_id(family_);  // else it is the communicator's to withdraw
+      throw;
+    }
     try {
       const std::vector<Step> addresses =
           exchange(attempt([&](Step& mine) { make_endpoints(mine); }));
@@ -126,11 +134,13 @@ class Setup {
     std::vector<Record> records;
     Record mine = own_record(settings_);
     mine.error = unsound_;
+    mine.family.assign(family_.internal, sizeof family_.internal);
     for (const auto& bytes : bootstrap->all_gather(runtime::to_bytes(mine), timeout_s_)) {
       records.push_back(record_from_bytes(bytes));
     }
     Agreement agreement = agreed(records, *bootstrap);
-    communicator_.reset(new Communicator(std::move(agreement), rank_, std::move(bootstrap)));
+    communicator_.reset(
+        new Communicator(std::move(agreement), rank_, options_.name, std::move(bootstrap)));
     const auto& topology = communicator_->agreement_.topology;
     const Record& own = records[static_cast<size_t>(rank_)];
     for (int peer = 0; peer < ranks_; ++peer) {
@@ -215,6 +225,7 @@ class Setup {
     communicator_->bootstrap_->abort(why);
     shm_.reset();
     ucx_.reset();
+    communicator_->transfers_.reset();
     communicator_->executor_.reset();
     communicator_->router_.reset();
     communicator_->bootstrap_.reset();
@@ -224,7 +235,8 @@ class Setup {
   void use_cores() {
     const auto& topology = communicator_->agreement_.topology;
     const auto local_ranks = static_cast<int>(topology.members(topology.node_of(rank_)).size());
-    static const topology::Machine machine = topology::Machine::discover();  // takes milliseconds
+    // It takes milliseconds to find out.
+    static const auto& machine = *new topology::Machine(topology::Machine::discover());
     machine.bind_thread_near(topology.local_of(rank_), local_ranks);
     constexpr int kSpins =
         2000;  // research: with a core to itself, spinning a while saves 30 us a message
@@ -241,6 +253,8 @@ class Setup {
 
   ncclUniqueId id_;
   int ranks_, rank_;
+  Options options_;
+  ncclUniqueId family_{};
   Config settings_;
   std::string unsound_;
   double timeout_s_ = 0;
@@ -250,8 +264,9 @@ class Setup {
   std::unique_ptr<transport::UcxEndpoint> ucx_;
 };
 
-std::shared_ptr<Communicator> Communicator::create(const ncclUniqueId& id, int ranks, int rank) {
-  return Setup(id, ranks, rank).run();
+std::shared_ptr<Communicator> Communicator::create(const Membership& place,
+                                                   const Options& options) {
+  return Setup(place, options).run();
 }
 
 }  // namespace slimccl::runtime

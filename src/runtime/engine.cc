@@ -1,6 +1,7 @@
 #include "runtime/engine.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <sys/eventfd.h>
 #include <sys/random.h>
 #include <unistd.h>
@@ -163,6 +164,7 @@ void Engine::loop() {
       idle_looks = 0;
     } else if (idle_looks < spins_) {
       ++idle_looks;
+      sched_yield();  // whoever else wants this core (more processes than we know of) gets it
     } else {
       sleep();
       idle_looks = 0;

@@ -5,7 +5,7 @@
 #include <memory>
 
 #include "base/error.h"
-#include "collectives/two_hop.h"
+#include "runtime/wire_tag.h"
 
 namespace slimccl::runtime {
 namespace {
@@ -18,10 +18,6 @@ using collectives::Slice;
 using collectives::Step;
 using transport::Progress;
 
-// Parts of the 64-bit wire tag: 24 bits of the plan's (2 of phase, 22 of rank), 24 of segment, 16
-// of operation.
-constexpr int kSegmentShift = 24, kOperationShift = 48;
-constexpr uint64_t kMaxSegments = uint64_t{1} << 24;
 constexpr size_t kCachedPlans = 32;
 
 uint64_t longest_slice(const Shape& shape, int ranks) {
@@ -45,9 +41,8 @@ bool reads_output(const Step& step) {
 }
 
 uint64_t output_bytes(const Shape& shape, int ranks) {
-  const bool one_slice = shape.op == collectives::Collective::kReduceScatter;
-  return longest_slice(shape, ranks) * static_cast<uint64_t>(one_slice ? 1 : ranks) *
-         quant::type_bytes(shape.type);
+  const bool gathers = shape.op == collectives::Collective::kAllGather;
+  return shape.count * static_cast<uint64_t>(gathers ? ranks : 1) * quant::type_bytes(shape.type);
 }
 
 }  // namespace
@@ -65,14 +60,15 @@ CompiledPlan compile(collectives::Plan plan, const collectives::Alias& alias) {
   return compiled;
 }
 
-uint64_t segment_elems(const Shape& shape, const topology::Topology& topology,
-                       const ExecutorLimits& limits) {
+uint64_t segment_elems(const collectives::Row& row, const Shape& shape,
+                       const topology::Topology& topology, const ExecutorLimits& limits) {
   const uint64_t longest = std::max<uint64_t>(1, longest_slice(shape, topology.ranks()));
-  const uint64_t per_elem = limits.window * collectives::scratch_bytes_per_elem(shape.op, topology);
+  const uint64_t elem_bytes = std::max<uint64_t>(sizeof(float), quant::type_bytes(shape.type));
+  const uint64_t per_elem = limits.window * row.scratch_messages(shape, topology) * elem_bytes;
   const uint64_t fitting = limits.arena_bytes / per_elem / quant::kSuperblock * quant::kSuperblock;
   const uint64_t elems =
       std::clamp(limits.segment_elems, quant::kSuperblock, std::max(quant::kSuperblock, fitting));
-  // The tag has room for 2^24 segments: beyond that (2^35 elements of a slice) segments grow.
+  // The tag has room for so many segments: beyond that (2^36 elements of a slice) segments grow.
   return std::max(elems, round_up(ceil_div(longest, kMaxSegments), quant::kSuperblock));
 }
 
@@ -82,14 +78,16 @@ ProgressExecutor::ProgressExecutor(const topology::Topology& topology, int rank,
       rank_(rank),
       router_(router),
       limits_(limits),
-      kernels_(quant::best_kernels()),
+      folds_(quant::best_kernels()),
       window_(limits.window) {}
 
 void ProgressExecutor::start(const Operation& operation) {
   ensure(idle(), "an operation was started while another was under way");
   operation_ = operation;
-  ++sequence_;
-  elems_per_segment_ = segment_elems(operation.shape, topology_, limits_);
+  if (operation.device_scalar != nullptr)
+    operation_->scale = quant::read_scalar(operation.device_scalar, operation.shape.type);
+  call_tag_ = call_tag(operation.shape, ++number_);
+  elems_per_segment_ = segment_elems(*operation.choice.row, operation.shape, topology_, limits_);
   segments_total_ = ceil_div(longest_slice(operation.shape, topology_.ranks()), elems_per_segment_);
   segments_begun_ = 0;
   large_output_ = output_bytes(operation.shape, topology_.ranks()) >= limits_.streamed_output_bytes;
@@ -166,10 +164,6 @@ std::byte* ProgressExecutor::at(const Segment& segment, const Slice& slice) cons
   return segment.scratch + slice.offset;
 }
 
-uint64_t ProgressExecutor::wire_tag(const Segment& segment, const Step& step) const {
-  return sequence_ << kOperationShift | segment.index << kSegmentShift | step.tag;
-}
-
 void ProgressExecutor::release(Segment& segment, uint32_t index) {
   const Kind kind = segment.plan->plan.steps[index].kind;
   if (kind == Kind::kSend || kind == Kind::kRecv) return post(segment, index);
@@ -178,7 +172,7 @@ void ProgressExecutor::release(Segment& segment, uint32_t index) {
 
 void ProgressExecutor::post(Segment& segment, uint32_t index) {
   const Step& step = segment.plan->plan.steps[index];
-  const uint64_t tag = wire_tag(segment, step);
+  const uint64_t tag = message_tag(call_tag_, segment.index, step.tag);
   if (step.kind == Kind::kRecv) {
     const Slice& slice = step.to.slice;
     segment.messages.push_back(
@@ -227,15 +221,11 @@ void ProgressExecutor::run(Segment& segment, const Step& step) {
                  step.to.slice.bytes);
     return;
   }
-  sources_.clear();
-  for (const Operand& source : step.from) {
-    sources_.push_back(
-        {at(segment, source.slice), source.codec, source.scaled ? operation_->scale : 1.0f});
-  }
   const bool streaming =
       step.to.slice.region == Region::kOutput && large_output_ && !segment.plan->rereads_output;
-  kernels_.fold(sources_, {at(segment, step.to.slice), step.to.codec, step.saturate, streaming},
-                operation_->shape.type, step.elems);
+  folds_.run(
+      step, operation_->shape, topology_.ranks(), operation_->scale,
+      [&](const Slice& slice) { return at(segment, slice); }, streaming);
 }
 
 bool ProgressExecutor::run_one_step() {

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "collectives/link.h"
+#include "collectives/run_fold.h"
 #include "collectives/select.h"
 #include "quant/kernels.h"
 #include "runtime/router.h"
@@ -23,13 +24,14 @@ namespace slimccl::runtime {
 
 // One call, ready to run. The buffers stay valid until the executor is done with it.
 struct Operation {
-  collectives::Shape shape;  // the whole call: begin 0
+  collectives::Shape shape;  // the whole call: begin 0, cut as the choice's row does
   collectives::Choice choice;
   const std::byte* input;
   std::byte* output;
   collectives::Alias alias;
   bool in_place;
-  float scale;
+  quant::Scalar scale{};
+  const void* device_scalar = nullptr;  // where to read the scale when the operation starts
 };
 
 // A linked plan in the form that running needs: who is released by whom.
@@ -52,7 +54,7 @@ struct ExecutorLimits {
 };
 
 // Elements per segment: the same on all ranks. Pure.
-[[nodiscard]] uint64_t segment_elems(const collectives::Shape& shape,
+[[nodiscard]] uint64_t segment_elems(const collectives::Row& row, const collectives::Shape& shape,
                                      const topology::Topology& topology,
                                      const ExecutorLimits& limits);
 
@@ -112,21 +114,20 @@ class ProgressExecutor {
   bool run_one_step();
   void run(Segment& segment, const collectives::Step& step);
   std::byte* at(const Segment& segment, const collectives::Slice& slice) const;
-  [[nodiscard]] uint64_t wire_tag(const Segment& segment, const collectives::Step& step) const;
 
   const topology::Topology& topology_;
   int rank_;
   Router& router_;
   ExecutorLimits limits_;
-  const quant::Kernels& kernels_;
+  collectives::FoldRunner folds_;
 
   std::optional<Operation> operation_;
-  uint64_t sequence_ = 0;  // of operations, part of the tag
+  uint64_t number_ = 0;    // of operations so far
+  uint64_t call_tag_ = 0;  // of the present one
   uint64_t segments_total_ = 0, segments_begun_ = 0;
   uint64_t elems_per_segment_ = 0;
   bool large_output_ = false;  // it would not stay in the caches
   std::vector<Segment> window_;
-  std::vector<quant::Source> sources_;  // of the fold that runs, kept to save allocations
   std::optional<transport::PeerFailure> failure_;
   collectives::WireBytes sent_;
 

@@ -1,5 +1,6 @@
 #include "topology/topology.h"
 
+#include <algorithm>
 #include <map>
 
 #include "base/error.h"
@@ -22,10 +23,28 @@ Topology::Topology(std::span<const int> node_labels) {
   }
 }
 
+size_t Topology::largest_node() const noexcept {
+  size_t largest = 0;
+  for (const auto& members : members_) largest = std::max(largest, members.size());
+  return largest;
+}
+
 int Topology::carrier(int node, int remote) const {
   if (node_of(remote) == node) return remote;
   const std::span<const int> ranks_of_node = members(node);
   return ranks_of_node[static_cast<size_t>(local_of(remote)) % ranks_of_node.size()];
+}
+
+int Topology::team_size() const {
+  const auto fits = [this](int size) {
+    for (int rank = 0; rank < ranks(); ++rank) {
+      if (node_of(rank) != node_of(rank / size * size)) return false;
+    }
+    return ranks() % size == 0;
+  };
+  int size = ranks();
+  while (!fits(size)) --size;
+  return size;
 }
 
 }  // namespace slimccl::topology

@@ -19,6 +19,7 @@ class Topology {
   [[nodiscard]] int nodes() const noexcept { return static_cast<int>(members_.size()); }
   [[nodiscard]] int node_of(int rank) const { return node_of_.at(static_cast<size_t>(rank)); }
   [[nodiscard]] int local_of(int rank) const { return local_of_.at(static_cast<size_t>(rank)); }
+  [[nodiscard]] size_t largest_node() const noexcept;  // how many ranks it has
   // Ranks of a node, ascending.
   [[nodiscard]] std::span<const int> members(int node) const {
     return members_.at(static_cast<size_t>(node));
@@ -26,6 +27,8 @@ class Topology {
   // The rank of `node` that carries rank `remote`'s data for it: local index local(remote) mod
   // (ranks of the node). For a rank of the same node that is the rank itself.
   [[nodiscard]] int carrier(int node, int remote) const;
+  // The size of teams: equal, contiguous, within a node, and as large as that allows.
+  [[nodiscard]] int team_size() const;
 
   bool operator==(const Topology&) const = default;
 

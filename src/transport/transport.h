@@ -34,6 +34,8 @@ struct Traits {
 struct PeerFailure {
   int rank;
   std::string reason;
+  // It lives, but sent another size than was expected: the ranks make different calls.
+  bool misfit = false;
 };
 
 class Transport {

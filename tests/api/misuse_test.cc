@@ -4,18 +4,11 @@
 #include <string>
 
 #include "api/ranks.h"
+#include "api/refused.h"
 
 namespace {
 
 using slimccl::testing::with_ranks;
-
-// Expects `call` to fail with `code` and a last error that contains `words`.
-#define EXPECT_REFUSED(call, code, words)                                            \
-  do {                                                                               \
-    EXPECT_EQ(call, code);                                                           \
-    EXPECT_NE(std::string(ncclGetLastError(nullptr)).find(words), std::string::npos) \
-        << "last error: " << ncclGetLastError(nullptr);                              \
-  } while (0)
 
 TEST(Misuse, NullPointersAndNumbersOutOfRange) {
   ncclUniqueId id{};
@@ -64,14 +57,10 @@ TEST(Misuse, ArgumentsOfCollectives) {
     EXPECT_REFUSED(ncclAllGather(x.data(), y.data(), SIZE_MAX / 2, ncclFloat32, comm, nullptr),
                    ncclInvalidArgument, "more bytes than there can be");
     EXPECT_REFUSED(ncclAllGather(x.data(), y.data(), 4, ncclFloat32, comm, stream),
-                   ncclInvalidUsage, "stream");
-    EXPECT_REFUSED(ncclReduceScatter(x.data(), y.data(), 4, ncclFloat32, ncclMax, comm, nullptr),
-                   ncclInvalidUsage, "2");
+                   ncclInvalidArgument, "stream");
     EXPECT_REFUSED(ncclReduceScatter(x.data(), y.data(), 4, ncclFloat32,
                                      static_cast<ncclRedOp_t>(99), comm, nullptr),
                    ncclInvalidArgument, "99");
-    EXPECT_REFUSED(ncclReduceScatter(x.data(), y.data(), 4, ncclInt32, ncclSum, comm, nullptr),
-                   ncclInvalidUsage, "int32");
     EXPECT_REFUSED(ncclAllReduce(x.data(), x.data() + 1, 8, ncclFloat32, ncclSum, comm, nullptr),
                    ncclInvalidArgument, "overlap");
     EXPECT_REFUSED(ncclAllGather(x.data() + 4, x.data(), 4, ncclFloat32, comm, nullptr),

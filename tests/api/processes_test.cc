@@ -1,7 +1,10 @@
 // The C API with ranks as processes on pretended nodes (SLIMCCL_NODE_ID): time-outs, settings that
 // differ, forks, slow and dead peers. Every wait is bounded.
+#include <algorithm>
+
 #include "api/processes.h"
 
+#include "slimccl/nccl_device.h"
 #include "slimccl/slimccl.h"
 
 namespace {
@@ -53,7 +56,7 @@ void watchdog_ends_a_lonely_call(Environment (*place)(int), const char* seconds)
     float x = 1;
     if (rank == 0) {
       const auto result = ncclAllReduce(&x, &x, 1, ncclFloat32, ncclSum, comm, nullptr);
-      if (result != ncclRemoteError || !says("made no progress") || !says("rank 1"))
+      if (result != ncclRemoteError || !says("no progress for") || !says("rank 1"))
         return complain();
     } else {
       ncclResult_t error = ncclSuccess;
@@ -63,6 +66,34 @@ void watchdog_ends_a_lonely_call(Environment (*place)(int), const char* seconds)
       }
       if (error != ncclRemoteError || !says("rank 0 gave up")) return complain();
     }
+    return ncclCommAbort(comm) == ncclSuccess ? kRight : complain();
+  });
+  EXPECT_EQ(two.wait(0, 20), kRight);
+  EXPECT_EQ(two.wait(1, 20), kRight);
+}
+
+// Rank 1 made its call all right, behind another communicator's: rank 0 must not read "in no call".
+TEST(Processes, TheWatchdogTellsOfACallThatWaitsForItsStream) {
+  const auto environment = [](int) {
+    return Environment{{"SLIMCCL_TIMEOUT_S", "0.8"}, {"SLIMCCL_LOG", "none"}};
+  };
+  Processes two(2, environment, [](int rank, const ncclUniqueId& id) {
+    ncclComm_t comm, ahead;
+    cudaStream_t stream;
+    float x = 1, y = 1;
+    if (ncclCommInitRank(&comm, 2, id, rank) != ncclSuccess) return complain();
+    if (ncclCommSplit(comm, 0, 0, &ahead, nullptr) != ncclSuccess) return complain();
+    if (slimcclStreamCreate(&stream) != ncclSuccess) return complain();
+    if (rank == 0) {
+      const auto result = ncclAllReduce(&x, &x, 1, ncclFloat32, ncclSum, comm, nullptr);
+      if (result != ncclRemoteError || !says("waits for others on its stream")) return complain();
+    } else {
+      usleep(500'000);
+      (void)ncclAllReduce(&x, &x, 1, ncclFloat32, ncclSum, ahead, stream);
+      (void)ncclAllReduce(&y, &y, 1, ncclFloat32, ncclSum, comm, stream);
+      (void)slimcclStreamSynchronize(stream);
+    }
+    (void)ncclCommAbort(ahead);
     return ncclCommAbort(comm) == ncclSuccess ? kRight : complain();
   });
   EXPECT_EQ(two.wait(0, 20), kRight);
@@ -79,7 +110,7 @@ TEST(Processes, TheWatchdogEndsALonelyCallInANode) {
 TEST(Processes, OneRanksBadSettingIsToldToAllAtOnce) {
   for (const auto& [variable, value] :
        std::vector<std::pair<std::string, std::string>>{{"SLIMCCL_WINDOW", "0"},
-                                                        {"SLIMCCL_ALGO", "all_gather=ring"},
+                                                        {"SLIMCCL_ALGO", "all_gather=rung"},
                                                         {"SLIMCCL_PROFILE", "fast"}}) {
     const auto environment = [&](int rank) {
       Environment all = same_node(rank);
@@ -182,18 +213,176 @@ TEST(Processes, RanksForkedByAProcessThatUsedTheLibraryMeet) {
   EXPECT_EQ(parent.wait(0, 40), kRight);
 }
 
-// The operation's number in the wire tag wraps at 2^16.
+// The operation's number in the wire tag wraps at 2^10.
 TEST(Processes, MoreCallsThanTheTagHasNumbersFor) {
   Processes two(2, same_node, [](int rank, const ncclUniqueId& id) {
     ncclComm_t comm;
     if (ncclCommInitRank(&comm, 2, id, rank) != ncclSuccess) return complain();
-    for (int call = 0; call < 66'000; ++call) {
+    for (int call = 0; call < 5'000; ++call) {
       if (sum_ones(comm, 2) != kRight) return kWrong;
     }
     return ncclCommDestroy(comm) == ncclSuccess ? kRight : complain();
   });
   EXPECT_EQ(two.wait(0, 120), kRight);
   EXPECT_EQ(two.wait(1, 120), kRight);
+}
+
+// Two ranks as threads, whose group has messages beside a call that differs. What comes after its
+// end would be written into memory that is the caller's again.
+int rank_of_a_mismatched_group(ncclComm_t comm, int rank) {
+  constexpr size_t kMessages = 64, kBytes = 4 << 20;
+  std::vector<char> data(kMessages * kBytes, rank == 1 ? 'x' : '-');
+  float x[2] = {}, y[2] = {};
+  ncclGroupStart();
+  ncclAllReduce(x, y, 1 + static_cast<size_t>(rank), ncclFloat32, ncclSum, comm, nullptr);
+  for (size_t i = 0; i < kMessages; ++i) {
+    char* const part = data.data() + i * kBytes;
+    rank == 1 ? ncclSend(part, kBytes, ncclChar, 0, comm, nullptr)
+              : ncclRecv(part, kBytes, ncclChar, 1, comm, nullptr);
+  }
+  const ncclResult_t code = ncclGroupEnd();
+  const auto come = std::ranges::count(data, 'x');
+  std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  const bool still = come == std::ranges::count(data, 'x');
+  ncclCommAbort(comm);
+  return code != ncclSuccess && still ? kRight : kWrong;
+}
+
+TEST(Processes, AMismatchBesideMessagesLeavesTheirBuffersAlone) {
+  Processes one(
+      1,
+      [](int) {
+        return Environment{{"SLIMCCL_CHECK", "1"}, {"SLIMCCL_LOG", "none"}};
+      },
+      [](int, const ncclUniqueId&) {
+        int result = kRight;
+        for (int round = 0; round < 6; ++round) {
+          ncclComm_t comms[2];
+          if (ncclCommInitAll(comms, 2, nullptr) != ncclSuccess) return complain();
+          int results[2];
+          std::thread other([&] { results[1] = rank_of_a_mismatched_group(comms[1], 1); });
+          results[0] = rank_of_a_mismatched_group(comms[0], 0);
+          other.join();
+          if (results[0] != kRight || results[1] != kRight) result = kWrong;
+        }
+        return result;
+      });
+  EXPECT_EQ(one.wait(0, 60), kRight);
+}
+
+Environment impatient(int) { return {{"SLIMCCL_SETUP_TIMEOUT_S", "1"}, {"SLIMCCL_LOG", "none"}}; }
+
+// A rank whose call is refused, while the others wait for it in vain, stays in step with them.
+TEST(Processes, ASplitThatOneRankIsRefusedCanBeRepeated) {
+  Processes two(2, impatient, [](int rank, const ncclUniqueId& id) {
+    ncclComm_t comm, part = nullptr;
+    if (ncclCommInitRank(&comm, 2, id, rank) != ncclSuccess) return complain();
+    const ncclResult_t first = ncclCommSplit(comm, rank == 0 ? -5 : 0, 0, &part, nullptr);
+    if (first != (rank == 0 ? ncclInvalidArgument : ncclRemoteError)) return complain();
+    if (rank == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1500));
+    if (ncclCommSplit(comm, 0, 0, &part, nullptr) != ncclSuccess) return complain();
+    return sum_ones(part, 2);
+  });
+  EXPECT_EQ(two.wait(0, 60), kRight);
+  EXPECT_EQ(two.wait(1, 60), kRight);
+}
+
+TEST(Processes, AShrinkThatOneRankIsRefusedCanBeRepeated) {
+  Processes three(3, impatient, [](int rank, const ncclUniqueId& id) {
+    ncclComm_t comm, part = nullptr;
+    if (ncclCommInitRank(&comm, 3, id, rank) != ncclSuccess) return complain();
+    const auto nap = [](int ms) { std::this_thread::sleep_for(std::chrono::milliseconds(ms)); };
+    int excluded = 2;
+    if (rank == 2) {
+      nap(300);
+      return ncclCommAbort(comm) == ncclSuccess ? kRight : complain();
+    }
+    if (rank == 0) nap(800);  // until it knows of rank 2, as rank 1 does not yet
+    if (ncclCommShrink(comm, &excluded, 1, &part, nullptr, NCCL_SHRINK_DEFAULT) == ncclSuccess) {
+      return kWrong;
+    }
+    if (rank == 0) nap(1000);
+    if (ncclCommShrink(comm, &excluded, 1, &part, nullptr, NCCL_SHRINK_ABORT) != ncclSuccess)
+      return complain();
+    return sum_ones(part, 2);
+  });
+  for (int rank = 0; rank < 3; ++rank) EXPECT_EQ(three.wait(rank, 60), kRight) << rank;
+}
+
+// What could not be done aside is told by the parent, which has nothing else to tell it with.
+TEST(Processes, ASplitWithoutColourThatFailsIsTold) {
+  Processes two(2, impatient, [](int rank, const ncclUniqueId& id) {
+    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+    config.blocking = 0;
+    ncclComm_t comm, none;
+    const auto state_of = [&] {
+      ncclResult_t state = ncclInProgress;
+      while (state == ncclInProgress) (void)ncclCommGetAsyncError(comm, &state);
+      return state;
+    };
+    (void)ncclCommInitRankConfig(&comm, 2, id, rank, &config);
+    if (state_of() != ncclSuccess) return complain();
+    if (rank == 0) {
+      (void)ncclCommSplit(comm, NCCL_SPLIT_NOCOLOR, 0, &none, nullptr);
+      if (state_of() != ncclRemoteError) return kWrong;
+    } else {
+      std::this_thread::sleep_for(std::chrono::seconds(2));
+    }
+    return ncclCommAbort(comm) == ncclSuccess ? kRight : complain();
+  });
+  EXPECT_EQ(two.wait(0, 60), kRight);
+  EXPECT_EQ(two.wait(1, 60), kRight);
+}
+
+TEST(Processes, AForkedChildIsRefusedItsParentsStreams) {
+  Processes two(2, same_node, [](int rank, const ncclUniqueId& id) {
+    ncclComm_t comm;
+    cudaStream_t stream, own;
+    float x = 1;
+    if (ncclCommInitRank(&comm, 2, id, rank) != ncclSuccess) return complain();
+    if (slimcclStreamCreate(&stream) != ncclSuccess) return complain();
+    if (rank == 1) usleep(500'000);  // until then there is something to wait for
+    (void)ncclAllReduce(&x, &x, 1, ncclFloat32, ncclSum, comm, stream);
+    const pid_t child = fork();
+    if (child == 0) {
+      alarm(10);
+      const bool refused = slimcclStreamSynchronize(stream) == ncclInvalidUsage;
+      _exit(refused && slimcclStreamCreate(&own) == ncclSuccess ? kRight : kWrong);
+    }
+    int status = 0;
+    waitpid(child, &status, 0);
+    if (slimcclStreamSynchronize(stream) != ncclSuccess) return complain();
+    return ncclCommDestroy(comm) == ncclSuccess && status == kRight ? kRight : kWrong;
+  });
+  EXPECT_EQ(two.wait(0, 30), kRight);
+  EXPECT_EQ(two.wait(1, 30), kRight);
+}
+
+bool same(const ncclTeam_t& a, const ncclTeam_t& b) {
+  return a.nRanks == b.nRanks && a.rank == b.rank && a.stride == b.stride;
+}
+
+TEST(Processes, TwoNodesAreTwoTeamsAndTwoRails) {
+  Processes four(
+      4,
+      [](int rank) {
+        return Environment{{"SLIMCCL_NODE_ID", rank < 2 ? "left" : "right"},
+                           {"SLIMCCL_LOG", "none"}};
+      },
+      [](int rank, const ncclUniqueId& id) {
+        ncclComm_t comm;
+        if (ncclCommInitRank(&comm, 4, id, rank) != ncclSuccess) return complain();
+        const ncclTeam_t lsa = ncclTeamLsa(comm), rail = ncclTeamRail(comm);
+        bool right = same(lsa, {2, rank % 2, 1}) && same(rail, {2, rank / 2, 2});
+        for (int i = 0; i < 2; ++i) {
+          right &= ncclTeamRankToWorld(comm, lsa, i) == rank / 2 * 2 + i;
+          right &= ncclTeamRankToWorld(comm, rail, i) == i * 2 + rank % 2;
+          right &= ncclTeamRankToLsa(comm, lsa, i) == i;
+        }
+        if (ncclCommDestroy(comm) != ncclSuccess) return complain();
+        return right ? kRight : kWrong;
+      });
+  for (int rank = 0; rank < 4; ++rank) EXPECT_EQ(four.wait(rank, 60), kRight) << rank;
 }
 
 }  // namespace

@@ -50,10 +50,11 @@ TEST(Config, ValuesAreTaken) {
 
 TEST(Config, BadValuesAreRefusedByNameAndValue) {
   const std::vector<std::pair<std::string, std::string>> bad = {
-      {"SLIMCCL_PROFILE", "fast"}, {"SLIMCCL_FLOOR", "-1"},    {"SLIMCCL_FLOOR", "12x"},
-      {"SLIMCCL_FLOOR", ""},       {"SLIMCCL_TIMEOUT_S", "0"}, {"SLIMCCL_TIMEOUT_S", "x"},
-      {"SLIMCCL_EXPLAIN", "2"},    {"SLIMCCL_WINDOW", "65"},   {"SLIMCCL_WINDOW", "0"},
-      {"SLIMCCL_SEGMENT", "0"},    {"SLIMCCL_LOG", "verbose"}, {"SLIMCCL_NET_GBITS", "nan"}};
+      {"SLIMCCL_PROFILE", "fast"},  {"SLIMCCL_FLOOR", "-1"},       {"SLIMCCL_FLOOR", "12x"},
+      {"SLIMCCL_FLOOR", ""},        {"SLIMCCL_TIMEOUT_S", "0"},    {"SLIMCCL_TIMEOUT_S", "x"},
+      {"SLIMCCL_TIMEOUT_S", "inf"}, {"SLIMCCL_TIMEOUT_S", "1e10"}, {"SLIMCCL_EXPLAIN", "2"},
+      {"SLIMCCL_WINDOW", "65"},     {"SLIMCCL_WINDOW", "0"},       {"SLIMCCL_SEGMENT", "0"},
+      {"SLIMCCL_LOG", "verbose"},   {"SLIMCCL_NET_GBITS", "nan"}};
   for (const auto& [variable, value] : bad) {
     const std::string text = refusal(variable, value);
     EXPECT_NE(text.find(variable), std::string::npos) << variable << "=" << value << ": " << text;

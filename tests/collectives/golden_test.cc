@@ -19,6 +19,7 @@ struct Golden {
   Codecs codecs;
   Scaling scaling;
   bool in_place;
+  int root = 0;
 };
 
 const Golden kGoldens[] = {
@@ -51,17 +52,31 @@ const Golden kGoldens[] = {
      {Codec::kQ4s, Codec::kQ8},
      Scaling::kNone,
      true},
+    {"all_reduce_direct_3", Collective::kAllReduce, "direct", "1x3", {}, Scaling::kPerRank, true},
+    {"reduce_scatter_ring_2x2",
+     Collective::kReduceScatter,
+     "ring",
+     "2x2",
+     {},
+     Scaling::kNone,
+     false},
+    {"broadcast_chain_2x2", Collective::kBroadcast, "chain", "2x2", {}, Scaling::kNone, false, 3},
+    {"reduce_chain_2+1+1", Collective::kReduce, "chain", "2+1+1", {}, Scaling::kUniform, false, 1},
 };
 
 std::string text_of(const Golden& golden) {
   const Topology topology = topology::parse(golden.topology);
-  const Shape shape{
-      .op = golden.op, .type = ncclBfloat16, .count = 4096, .scaling = golden.scaling};
+  const Row& row = find_row(golden.op, golden.row);
+  const auto type = golden.row == std::string("ring") ? ncclFloat32 : ncclBfloat16;
+  const Shape shape = cut_by(row, {.op = golden.op,
+                                   .type = type,
+                                   .count = 4096,
+                                   .scaling = golden.scaling,
+                                   .root = golden.root});
   std::string text;
   for (int rank = 0; rank < topology.ranks(); ++rank) {
     text += "rank " + std::to_string(rank) + "\n";
-    text += to_text(find_row(golden.op, golden.row)
-                        .plan(shape, topology, golden.codecs, rank, golden.in_place));
+    text += to_text(row.plan(shape, topology, golden.codecs, rank, golden.in_place));
   }
   return text;
 }

@@ -4,6 +4,7 @@
 
 #include <cstring>
 #include <random>
+#include <set>
 
 #include "base/error.h"
 #include "collectives/catalog.h"
@@ -24,13 +25,17 @@ struct Case {
   ncclDataType_t type;
   Scaling scaling;
   uint64_t count;
+  int root = 0;
+  Reduction reduction = Reduction::kSum;
+  bool divides = false;
 };
 
 std::string describe(const Case& c) {
   return concat(name(c.row->op), ":", c.row->name, " on ", c.topology, " ",
                 quant::name(c.codecs.reduce), "/", quant::name(c.codecs.gather), " ",
                 quant::type_name(c.type), " scaling ", static_cast<int>(c.scaling), " count ",
-                c.count);
+                c.count, " root ", c.root, " ", quant::name(c.reduction),
+                c.divides ? " divided" : "");
 }
 
 // 1-17 ranks, every equal split of them, and uneven and interleaved nodes.
@@ -72,7 +77,13 @@ class AllRanks {
     }
   }
   static Shape shape_of(const Case& c) {
-    return {.op = c.row->op, .type = c.type, .count = c.count, .scaling = c.scaling};
+    return cut_by(*c.row, {.op = c.row->op,
+                           .type = c.type,
+                           .count = c.count,
+                           .scaling = c.scaling,
+                           .reduction = c.reduction,
+                           .divides = c.divides,
+                           .root = c.root});
   }
 
   Topology topology;
@@ -80,6 +91,12 @@ class AllRanks {
   std::vector<Plan> plans;
   std::vector<Links> links;
 };
+
+// The first rank, the last, and one between.
+std::set<int> roots_of(const Row& row, const Topology& topology) {
+  if (!has_root(row.op)) return {0};
+  return {0, topology.ranks() / 2, topology.ranks() - 1};
+}
 
 template <class Body>
 void for_each_case(const std::vector<std::string>& clusters, const std::vector<uint64_t>& counts,
@@ -90,10 +107,13 @@ void for_each_case(const std::vector<std::string>& clusters, const std::vector<u
       for (const Codecs& codecs : codecs_of(row)) {
         for (const uint64_t count : counts) {
           for (const Scaling scaling : {Scaling::kNone, Scaling::kUniform, Scaling::kPerRank}) {
-            if (row.op == Collective::kAllGather && scaling != Scaling::kNone) continue;
+            if (!is_reduction(row.op) && scaling != Scaling::kNone) continue;
             const auto type = count % 2 == 0 ? ncclFloat32 : ncclBfloat16;
-            const Case c{&row, text, codecs, type, scaling, count};
-            if (row.fits(AllRanks::shape_of(c), topology)) body(c);
+            Case c{&row, text, codecs, type, scaling, count};
+            for (const int root : roots_of(row, topology)) {
+              c.root = root;
+              if (row.fits(AllRanks::shape_of(c), topology)) body(c);
+            }
           }
         }
       }
@@ -140,6 +160,7 @@ TEST(Laws, SentBytesEqualTheRowsFormula) {
 
 TEST(Laws, NodeOutBytesAddUpToTheFormula) {
   for_each_case(topologies(), {35, 5000}, [](const Case& c) {
+    if (c.row->name != "exact" && c.row->name != "two_hop") return;
     const Topology topology = topology::parse(c.topology);
     const Codecs codecs = c.row->lossy ? c.codecs : Codecs{};
     uint64_t sum = 0;
@@ -161,14 +182,25 @@ std::vector<std::byte> random_input(const Case& c, uint64_t bytes, bool exact,
     value = exact ? static_cast<float>(static_cast<int>(random() % 5) - 2) : normal(random);
   std::vector<std::byte> input(bytes);
   if (elems == 0) return input;
+  if (!quant::is_float(c.type)) {  // any bits: of integers, fp64 and fp8
+    for (std::byte& each : input) each = static_cast<std::byte>(random());
+    return input;
+  }
   const quant::Source source{reinterpret_cast<const std::byte*>(values.data()), Codec::kFp32, 1.0f};
   quant::best_kernels().fold({&source, 1}, {input.data(), Codec::kTensor, false}, c.type, elems);
   return input;
 }
 
+quant::Scalar scale_of(const Case& c, int ranks, int rank) {
+  if (c.scaling == Scaling::kNone) return {};
+  if (c.scaling == Scaling::kUniform) return quant::reciprocal(std::max(ranks, 2));
+  const float own = 0.5f * static_cast<float>(1 + rank % 3);
+  return {own, own, static_cast<uint64_t>(1 + rank % 3)};
+}
+
 struct Outcome {
   std::vector<std::vector<std::byte>> inputs, outputs;
-  std::vector<float> scales;
+  std::vector<quant::Scalar> scales;
 };
 
 // Runs the case in the simulator; in_place(rank) may differ between ranks.
@@ -188,10 +220,7 @@ Outcome run(const Case& c, InPlace&& in_place, testing::Delivery delivery, bool 
     links.push_back(source.links[static_cast<size_t>(rank)]);
     memory.push_back(testing::place(shape, ranks, rank, in_place(rank)));
     result.inputs.push_back(random_input(c, input_bytes(shape, ranks), exact, random));
-    memory.back().scale = c.scaling == Scaling::kNone ? 1.0f
-                          : c.scaling == Scaling::kUniform
-                              ? 1.0f / static_cast<float>(exact ? 4 : ranks)
-                              : 0.5f * static_cast<float>(1 + rank % 3);
+    memory.back().scale = scale_of(c, exact ? 4 : ranks, rank);
     result.scales.push_back(memory.back().scale);
     const auto& input = result.inputs.back();
     if (!input.empty())
@@ -224,8 +253,9 @@ TEST_P(Interleavings, EveryOrderGivesTheBitsOfTheRowsOwnFoldOrder) {
       const Codecs codecs = c.row->lossy ? c.codecs : Codecs{};
       for (int rank = 0; rank < topology.ranks(); ++rank) {
         const auto expected =
-            testing::expected_output(AllRanks::shape_of(c), topology, codecs, result.inputs,
+            testing::expected_output(*c.row, AllRanks::shape_of(c), topology, codecs, result.inputs,
                                      result.scales, rank, inside(rank));
+        if (expected.empty()) continue;  // a reduce's other ranks
         ASSERT_EQ(result.outputs[static_cast<size_t>(rank)], expected)
             << describe(c) << " rank " << rank << " in place " << in_place;
       }
@@ -247,16 +277,18 @@ float element(const std::vector<std::byte>& buffer, ncclDataType_t type, uint64_
 TEST(Laws, ExactRowsGiveTheNaiveSumWhereSumsAreExact) {
   std::mt19937 random(11);
   for_each_case({"1x3", "2x2", "3+1", "0,1,0,1", "2+2+1"}, {1, 35, 64}, [&](const Case& c) {
-    if (c.row->lossy || c.row->op == Collective::kAllGather) return;
+    if (c.row->lossy || !is_reduction(c.row->op)) return;
     const Outcome result = run(
         c, [](int) { return false; }, testing::Delivery::kEager, true, random);
     const auto ranks = result.inputs.size();
     for (uint64_t i = 0; i < c.count * (c.row->op == Collective::kReduceScatter ? ranks : 1); ++i) {
       float sum = 0;
       for (size_t rank = 0; rank < ranks; ++rank) {
-        sum += result.scales[rank] * element(result.inputs[rank], c.type, i);
+        sum += result.scales[rank].f32 * element(result.inputs[rank], c.type, i);
       }
-      const size_t holder = c.row->op == Collective::kReduceScatter ? i / c.count : 0;
+      const size_t holder = c.row->op == Collective::kReduceScatter ? i / c.count
+                            : c.row->op == Collective::kReduce      ? static_cast<size_t>(c.root)
+                                                                    : 0;
       ASSERT_EQ(element(result.outputs[holder], c.type, i % c.count), sum)
           << describe(c) << " element " << i;
     }
@@ -266,7 +298,7 @@ TEST(Laws, ExactRowsGiveTheNaiveSumWhereSumsAreExact) {
 TEST(Laws, ReplicasHoldTheSameBits) {
   std::mt19937 random(13);
   for_each_case({"2x2", "3+1", "0,1,0,1", "2x4"}, {67}, [&](const Case& c) {
-    if (c.row->op == Collective::kReduceScatter) return;
+    if (c.row->op == Collective::kReduceScatter || c.row->op == Collective::kReduce) return;
     const Outcome result = run(
         c, [](int) { return false; }, testing::Delivery::kEager, false, random);
     for (const auto& output : result.outputs)
@@ -274,12 +306,52 @@ TEST(Laws, ReplicasHoldTheSameBits) {
   });
 }
 
+// Every type under every reduction, by every exact row that has one.
+TEST(Laws, AllTypesAndReductionsFollowTheRowsOwnFoldOrder) {
+  std::mt19937 random(19);
+  struct Kind {
+    Reduction reduction;
+    Scaling scaling;
+    bool divides;
+  };
+  for (const Row& row : catalog()) {
+    if (row.lossy || !is_reduction(row.op)) continue;
+    for (const char* text : {"1x1", "1x3", "2x2", "3+1", "0,1,0,1", "2+2+1"}) {
+      for (int type = 0; type < ncclNumTypes; ++type) {
+        const bool integer = type <= ncclUint64;
+        for (const Kind& kind :
+             {Kind{Reduction::kSum, Scaling::kNone, false},
+              Kind{Reduction::kProd, Scaling::kNone, false},
+              Kind{Reduction::kMax, Scaling::kNone, false},
+              Kind{Reduction::kMin, Scaling::kNone, false},
+              Kind{Reduction::kSum, integer ? Scaling::kNone : Scaling::kUniform, integer},
+              Kind{Reduction::kSum, Scaling::kPerRank, false}}) {
+          const Case c{&row,         text, {}, static_cast<ncclDataType_t>(type),
+                       kind.scaling, 35,   0,  kind.reduction,
+                       kind.divides};
+          const Topology topology = topology::parse(text);
+          if (!row.fits(AllRanks::shape_of(c), topology)) continue;
+          const Outcome result = run(
+              c, [](int rank) { return rank % 2 == 1; }, testing::Delivery::kEager, false, random);
+          for (int rank = 0; rank < topology.ranks(); ++rank) {
+            const auto expected =
+                testing::expected_output(row, AllRanks::shape_of(c), topology, {}, result.inputs,
+                                         result.scales, rank, rank % 2 == 1);
+            if (expected.empty()) continue;
+            ASSERT_EQ(result.outputs[static_cast<size_t>(rank)], expected) << describe(c);
+          }
+        }
+      }
+    }
+  }
+}
+
 // A non-finite input must reach whoever would have seen it, through every codec: loss scalers rely
 // on it.
 TEST(Laws, NonFiniteInputsArriveAsNonFinite) {
   std::mt19937 random(17);
   for_each_case({"2x2", "3+1"}, {64}, [&](const Case& c) {
-    if (c.type != ncclFloat32) return;
+    if (c.type != ncclFloat32 || has_root(c.row->op)) return;
     const AllRanks all(c, false);
     const int ranks = all.topology.ranks();
     std::vector<testing::RankMemory> memory;

@@ -50,8 +50,44 @@ TEST(Select, StaysExactWhereTheNetworkIsFasterThanTheCodec) {
   Policy fast = zeropp();
   fast.net_bytes_per_s = 1e12;
   const Choice choice = select(kLarge, kTwoNodes, fast);
-  EXPECT_EQ(choice.row->name, "exact");
+  EXPECT_FALSE(choice.row->lossy);
   EXPECT_EQ(choice.kind, "exact is faster");
+}
+
+// Large exact calls send the fewest bytes between nodes that any row sends, small ones take the
+// fewest steps.
+TEST(Select, ExactCallsTakeTheRowThatSuitsTheirSize) {
+  for (const char* text : {"2x2", "3+1", "2+2+1", "0,1,0,1", "4x2", "8x1", "2x8"}) {
+    const Topology topology = topology::parse(text);
+    for (const Collective op : kAllCollectives) {
+      Shape large{.op = op, .type = ncclFloat32, .count = uint64_t{16} << 20};
+      const Row& chosen = *select(large, topology, Policy{}).row;
+      const auto between = [&](const Row& row) {
+        return row.wire_bytes(cut_by(row, large), topology, {}).between_nodes;
+      };
+      for (const Row& row : catalog()) {
+        if (row.op != op || row.lossy || !row.fits(large, topology)) continue;
+        // An acknowledgement is no byte of the tensor.
+        EXPECT_LE(between(chosen), between(row) + 1024)
+            << name(op) << " on " << text << ": " << chosen.name << " against " << row.name;
+      }
+    }
+    const Shape tiny{.op = Collective::kAllReduce, .type = ncclFloat32, .count = 1};
+    EXPECT_EQ(select(tiny, topology, Policy{}).row->name, "direct") << text;
+  }
+}
+
+// One rank a node and many nodes: two neighbours are better than everybody at once.
+TEST(Select, TheRingCarriesLargeCallsAmongNodesOfOneRank) {
+  const Shape large{.op = Collective::kAllReduce, .type = ncclFloat32, .count = 16 << 20};
+  EXPECT_EQ(select(large, topology::parse("6x1"), Policy{}).row->name, "ring");
+  EXPECT_NE(select(large, topology::parse("2x1"), Policy{}).row->name, "ring");
+  EXPECT_EQ(select(large, topology::parse("3x2"), Policy{}).row->name, "exact")
+      << "where nodes have several ranks the ring sends more";
+  Shape halves = large;
+  halves.type = ncclBfloat16;
+  EXPECT_EQ(select(halves, topology::parse("6x1"), Policy{}).row->name, "exact")
+      << "the ring would round every partial sum";
 }
 
 TEST(Select, TheOverridePicksAmongWhatThePolicyAllows) {
@@ -68,7 +104,8 @@ TEST(Select, OverridesThatNameNothingAreRefused) {
   EXPECT_NO_THROW(check_overrides(""));
   EXPECT_NO_THROW(check_overrides("all_gather=two_hop"));
   EXPECT_THROW(check_overrides("all_gather"), Error);
-  EXPECT_THROW(check_overrides("all_gather=ring"), Error);
+  EXPECT_NO_THROW(check_overrides("all_gather=ring"));
+  EXPECT_THROW(check_overrides("all_gather=tree"), Error);
   EXPECT_THROW(check_overrides("gather_all=exact"), Error);
 }
 

@@ -46,7 +46,7 @@ TEST(Large, AnInPlaceAllGatherBeyondTwoToThe31Bytes) {
          reinterpret_cast<std::byte*>(buffers.back().get()),
          collectives::Alias::at(-static_cast<int64_t>(static_cast<uint64_t>(rank) * kElems * 2)),
          true,
-         1.0f});
+         {}});
   }
   ASSERT_TRUE(pair.run(300));
   for (int rank = 0; rank < 2; ++rank) {

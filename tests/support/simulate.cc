@@ -4,8 +4,8 @@
 #include <map>
 #include <tuple>
 
+#include "collectives/run_fold.h"
 #include "collectives/verify.h"
-#include "quant/kernels.h"
 
 namespace slimccl::testing {
 namespace {
@@ -14,7 +14,6 @@ using collectives::Alias;
 using collectives::Collective;
 using collectives::Kind;
 using collectives::Links;
-using collectives::Operand;
 using collectives::Plan;
 using collectives::Region;
 using collectives::Shape;
@@ -127,13 +126,9 @@ class Simulation {
   }
 
   void fold(size_t rank, const Step& step) {
-    std::vector<quant::Source> sources;
-    for (const Operand& source : step.from) {
-      sources.push_back(
-          {at(rank, source.slice), source.codec, source.scaled ? ranks_[rank].scale : 1.0f});
-    }
-    const quant::Sink sink{at(rank, step.to.slice), step.to.codec, step.saturate};
-    quant::best_kernels().fold(sources, sink, shape_.type, step.elems);
+    folds_.run(
+        step, shape_, static_cast<int>(plans_.size()), ranks_[rank].scale,
+        [&](const Slice& slice) { return at(rank, slice); }, false);
   }
 
   const Shape& shape_;
@@ -141,6 +136,7 @@ class Simulation {
   std::span<const Links> links_;
   std::span<RankMemory> ranks_;
   Delivery delivery_;
+  collectives::FoldRunner folds_{quant::best_kernels()};
   std::vector<std::vector<char>> done_;
   size_t left_ = 0;
   std::map<Key, std::vector<std::byte>> mail_;

@@ -23,7 +23,7 @@ struct RankMemory {
   std::vector<std::byte> memory;  // holds input and output
   uint64_t input_at = 0, output_at = 0;
   MessageBytes scratch;
-  float scale = 1.0f;  // what `scaled` operands are multiplied by
+  quant::Scalar scale{};  // what `scaled` operands are multiplied by
 };
 
 // Room for the buffers of `rank` with NCCL's in-place layout if asked for; input and output are

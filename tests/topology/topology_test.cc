@@ -42,6 +42,19 @@ TEST(TopologyTest, EqualWhateverTheLabels) {
 
 TEST(TopologyTest, RefusesNoRanks) { EXPECT_THROW(Topology(std::vector<int>{}), Error); }
 
+TEST(TopologyTest, TeamsAreEqualContiguousAndWithinANode) {
+  for (const auto& [text, size] : {std::pair{"1x1", 1},
+                                   {"2x4", 4},
+                                   {"1x6", 6},
+                                   {"4+2", 2},
+                                   {"3+1", 1},
+                                   {"2+4+2", 2},
+                                   {"0,1,0,1", 1},
+                                   {"0,0,1,1,0,0", 2}}) {
+    EXPECT_EQ(parse(text).team_size(), size) << text;
+  }
+}
+
 TEST(TopologyTest, CarrierOfUnevenNodesWrapsRound) {
   const Topology topology = parse("3+1");
   EXPECT_EQ(topology.carrier(1, 0), 3);

@@ -33,8 +33,9 @@ void LoopbackHub::finish(Rank& rank, LoopbackOperation& operation, Progress stat
   wake(rank);
 }
 
-void LoopbackHub::fail(Rank& rank, LoopbackOperation& operation, const std::string& reason) {
-  if (!rank.failure) rank.failure = PeerFailure{operation.peer, reason};
+void LoopbackHub::fail(Rank& rank, LoopbackOperation& operation, const std::string& reason,
+                       bool misfit) {
+  if (!rank.failure) rank.failure = PeerFailure{operation.peer, reason, misfit};
   finish(rank, operation, Progress::kFailed);
 }
 
@@ -99,7 +100,8 @@ bool LoopbackHub::copy_one(int rank) {
   } else {
     fail(receiver, *pair.recv,
          concat("sent ", from.size(), " bytes where ", into.size(), " were expected (tag ",
-                pair.recv->tag, ")"));
+                pair.recv->tag, ")"),
+         true);
   }
   return true;
 }

@@ -63,7 +63,8 @@ class LoopbackHub {
   // All with the lock held.
   void wake(Rank& rank) noexcept;
   void finish(Rank& rank, LoopbackOperation& operation, Progress state) noexcept;
-  void fail(Rank& rank, LoopbackOperation& operation, const std::string& reason);
+  void fail(Rank& rank, LoopbackOperation& operation, const std::string& reason,
+            bool misfit = false);
   void post_send(int rank, LoopbackOperation& send);
   void post_recv(int rank, LoopbackOperation& recv);
   // Why operations with `peer` are hopeless, or nothing.

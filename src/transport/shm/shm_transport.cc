@@ -147,15 +147,17 @@ bool ShmTransport::adopt_arriving(Peer& peer, Operation& recv) {
   return true;
 }
 
-void ShmTransport::fail(Operation& operation, const std::string& reason) noexcept {
+void ShmTransport::fail(Operation& operation, const std::string& reason, bool misfit) noexcept {
   operation.state = Progress::kFailed;
   news_ = true;
-  if (!failure_) failure_ = PeerFailure{operation.peer, reason};
+  if (!failure_) failure_ = PeerFailure{operation.peer, reason, misfit};
 }
 
 void ShmTransport::fail_size(Operation& recv, uint64_t sent) noexcept {
-  fail(recv, concat("rank ", recv.peer, " sent ", sent, " bytes where ", recv.into.size(),
-                    " were expected (tag ", recv.tag, ")"));
+  fail(recv,
+       concat("rank ", recv.peer, " sent ", sent, " bytes where ", recv.into.size(),
+              " were expected (tag ", recv.tag, ")"),
+       true);
 }
 
 void ShmTransport::wake(Peer& peer) noexcept {

@@ -89,7 +89,7 @@ class ShmTransport final : public Transport {
   bool adopt_arriving(Peer& peer, Operation& recv);
   void end_message(Peer& peer) noexcept;
   void take_early(Operation& recv, const Early& early);
-  void fail(Operation& operation, const std::string& reason) noexcept;
+  void fail(Operation& operation, const std::string& reason, bool misfit = false) noexcept;
   void fail_size(Operation& recv, uint64_t sent) noexcept;
   void look_for_departure(Peer& peer) noexcept;
   void declare_gone(Peer& peer) noexcept;

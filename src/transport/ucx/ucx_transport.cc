@@ -293,15 +293,17 @@ bool UcxTransport::arrive_data(const Arrival& arrival) noexcept {
   return false;
 }
 
-void UcxTransport::fail(Operation& operation, const std::string& reason) noexcept {
+void UcxTransport::fail(Operation& operation, const std::string& reason, bool misfit) noexcept {
   operation.state = Progress::kFailed;
   news_ = true;
-  if (!failure_ && !aborted_) failure_ = PeerFailure{operation.peer, reason};
+  if (!failure_ && !aborted_) failure_ = PeerFailure{operation.peer, reason, misfit};
 }
 
 void UcxTransport::fail_size(Operation& recv, uint64_t sent) noexcept {
-  fail(recv, concat("rank ", recv.peer, " sent ", sent, " bytes where ", recv.into.size(),
-                    " were expected (tag ", recv.header.tag, ")"));
+  fail(recv,
+       concat("rank ", recv.peer, " sent ", sent, " bytes where ", recv.into.size(),
+              " were expected (tag ", recv.header.tag, ")"),
+       true);
 }
 
 // Receives that nothing will come for fail now; what UCX holds fails when it lets go.

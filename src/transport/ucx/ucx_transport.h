@@ -89,7 +89,7 @@ class UcxTransport final : public Transport, private Channel {
   void take_early(Operation& recv, Early early) noexcept;
   void release(Early& early) noexcept;
   void end_request(Operation& operation, ucs_status_t status) noexcept;
-  void fail(Operation& operation, const std::string& reason) noexcept;
+  void fail(Operation& operation, const std::string& reason, bool misfit = false) noexcept;
   void fail_size(Operation& recv, uint64_t sent) noexcept;
   void declare_gone(Peer& peer) noexcept;
   void flush(Peer& peer) noexcept;

@@ -1,0 +1,28 @@
+#include "api/arguments.h"
+
+#include <cstdint>
+
+#include "base/error.h"
+#include "quant/codec.h"
+
+namespace slimccl::api {
+
+size_t check_count(size_t count, const char* name, ncclDataType_t type, int ranks) {
+  const uint64_t element = quant::type_bytes(type);
+  const uint64_t most = static_cast<uint64_t>(INT64_MAX) / element / static_cast<uint64_t>(ranks);
+  check(count <= most, ncclInvalidArgument, name, " = ", count, " elements on ", ranks,
+        " ranks is more bytes than there can be");
+  return element;
+}
+
+void check_buffer(const void* buffer, const char* name, size_t count) {
+  check(buffer != nullptr || count == 0, ncclInvalidArgument, name, " is null with ", count,
+        " elements to carry");
+}
+
+void check_rank(int rank, const char* name, int ranks) {
+  check(rank >= 0 && rank < ranks, ncclInvalidArgument, name, " is ", rank, "; ranks are 0 to ",
+        ranks - 1);
+}
+
+}  // namespace slimccl::api
