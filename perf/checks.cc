@@ -71,6 +71,15 @@ void Judge::add(std::span<const double> expected, std::span<const double> actual
   }
 }
 
+void Judge::add_exact(std::span<const std::byte> expected, std::span<const std::byte> actual,
+                      size_t width) {
+  elems_ += expected.size() / width;
+  if (std::ranges::equal(expected, actual)) return;
+  for (size_t at = 0; at < expected.size(); at += width) {
+    if (!std::ranges::equal(expected.subspan(at, width), actual.subspan(at, width))) ++wrong_;
+  }
+}
+
 void Judge::add(const Judge& other) {
   elems_ += other.elems_;
   wrong_ += other.wrong_;
@@ -91,8 +100,8 @@ std::string complaint(const Accuracy& accuracy, double tolerance) {
   std::ostringstream text;
   if (accuracy.wrong > 0) {
     text << accuracy.wrong << " of " << accuracy.elems
-         << " elements are wrong or beyond their bound"
-         << " (worst error / bound " << accuracy.worst << ")";
+         << " elements are wrong or beyond their bound";
+    if (accuracy.worst > 0) text << " (worst error / bound " << accuracy.worst << ")";
   } else if (tolerance > 0 && accuracy.elems >= 65536 &&
              !(std::fabs(accuracy.gain - 1) <= tolerance)) {
     text << "gain " << accuracy.gain << " is outside 1 +- " << tolerance;

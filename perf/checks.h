@@ -25,7 +25,7 @@ void widen(std::span<double> bound);
 struct Accuracy {
   uint64_t elems = 0;
   uint64_t wrong = 0;  // elements beyond their bound, or not finite
-  double worst = 0;    // largest |error| / bound where the bound is not 0
+  double worst = 0;    // largest |error| / bound where the bound is not 0; 0 of exact ones
   double sqnr_db = std::numeric_limits<double>::infinity();
   double gain = 1;  // least squares: result = gain * expected
 };
@@ -35,6 +35,9 @@ class Judge {
  public:
   void add(std::span<const double> expected, std::span<const double> actual,
            std::span<const double> bound);
+  // Elements of `width` bytes that must be equal bit by bit.
+  void add_exact(std::span<const std::byte> expected, std::span<const std::byte> actual,
+                 size_t width);
   void add(const Judge& other);
   [[nodiscard]] Accuracy result() const;
 

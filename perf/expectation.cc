@@ -26,7 +26,6 @@ void expect_gathered(const Expectation& what, int source, uint64_t first, Number
 // on that node; `owner` -1: unknown, so every node is taken to send.
 void expect_reduced(const Expectation& what, int owner, uint64_t first, Numbers& numbers) {
   const size_t size = numbers.expected.size();
-  const bool quantized = what.codec != "exact";
   std::map<int, std::vector<double>> partials;
   std::vector<double> input(size);
   std::vector<double> magnitude(size, 0.0);
@@ -42,21 +41,12 @@ void expect_reduced(const Expectation& what, int owner, uint64_t first, Numbers&
   for (const auto& [node, partial] : partials) {
     for (size_t i = 0; i < size; ++i) numbers.expected[i] += partial[i];
     const bool stays = owner >= 0 && what.node_of[static_cast<size_t>(owner)] == node;
-    if (quantized && !stays) {
+    if (!stays) {
       add_codec_bound(what.codec.substr(0, what.codec.find('+')), partial, numbers.bound);
     }
   }
-  const bool inexact_scale =
-      what.inputs.scale(0) != 1.0 && (what.test.ranks & (what.test.ranks - 1)) != 0;
-  if (!quantized && !inexact_scale) return;
-  // fp32 arithmetic, and roundings of partial sums to the tensor's type.
-  for (size_t i = 0; i < size; ++i) {
-    numbers.bound[i] += magnitude[i] * 1e-6;
-    if (!quantized) {
-      numbers.bound[i] +=
-          static_cast<double>(partials.size()) * 2 * half_step(magnitude[i], what.test.type);
-    }
-  }
+  // fp32 arithmetic.
+  for (size_t i = 0; i < size; ++i) numbers.bound[i] += magnitude[i] * 1e-6;
 }
 
 // The result of an all-reduce is encoded once more on its way back.
@@ -79,47 +69,80 @@ void add_output_rounding(const Expectation& what, Numbers& numbers) {
   }
 }
 
+// Elements [first, first + elems) of one slot of the output.
+struct Range {
+  int slot;
+  uint64_t first, elems;
+};
+
+const std::byte* at(const void* output, const Case& test, const Range& range) {
+  const uint64_t index = static_cast<uint64_t>(range.slot) * test.count + range.first;
+  return static_cast<const std::byte*>(output) + index * element_bytes(test.type);
+}
+
+void judge_exact(const Expectation& what, const void* output, const Range& range, Judge& judge) {
+  const Case& test = what.test;
+  const Origin origin = test.collective->origin(test, what.rank, range.slot);
+  const uint64_t first = static_cast<uint64_t>(origin.slot) * test.count + range.first;
+  std::vector<std::byte> expected(range.elems * element_bytes(test.type));
+  if (origin.rank != Origin::kReduced) {
+    what.inputs.fill(expected.data(), origin.rank, first, range.elems);
+  } else {
+    for (uint64_t i = 0; i < range.elems; ++i) {
+      store(expected.data(), i, what.inputs.reduced(first + i), test.type);
+    }
+  }
+  judge.add_exact(expected, {at(output, test, range), expected.size()}, element_bytes(test.type));
+}
+
+void judge_natural(const Expectation& what, const void* output, const Range& range, Judge& judge) {
+  const Case& test = what.test;
+  const Origin origin = test.collective->origin(test, what.rank, range.slot);
+  const bool spreads = origin.rank == Origin::kReduced && test.collective->send == Side::kOne;
+  // A second hop's blocks may start anywhere.
+  const uint64_t margin = spreads ? 2048 : 0;
+  const uint64_t from = range.first - std::min(margin, range.first);
+  const uint64_t to = std::min(range.first + range.elems + margin, test.count);
+  const uint64_t first = static_cast<uint64_t>(origin.slot) * test.count + from;
+  Numbers numbers{std::vector<double>(to - from, 0.0), std::vector<double>(to - from, 0.0)};
+  if (origin.rank != Origin::kReduced) {
+    expect_gathered(what, origin.rank, first, numbers);
+  } else {
+    expect_reduced(what, spreads ? -1 : what.rank, first, numbers);
+    if (spreads) add_second_hop(what, numbers);
+  }
+  add_output_rounding(what, numbers);
+  std::vector<double> actual(range.elems);
+  for (uint64_t i = 0; i < range.elems; ++i)
+    actual[i] = load(at(output, test, range), i, test.type);
+  const uint64_t skipped = range.first - from;
+  judge.add(std::span(numbers.expected).subspan(skipped, range.elems), actual,
+            std::span(numbers.bound).subspan(skipped, range.elems));
+}
+
 }  // namespace
 
 Judge judge_output(const Expectation& what, const void* output) {
   Judge judge;
-  const Case& test = what.test;
-  const uint64_t total = test.recv_elems();
-  const bool gather = test.collective == Collective::kAllGather;
-  const bool scatter = test.collective == Collective::kReduceScatter;
-  const uint64_t margin = test.collective == Collective::kAllReduce ? 2048 : 0;
-  std::vector<double> actual;
-  for (uint64_t at = 0; at < total;) {
-    const uint64_t slot = test.count == 0 ? 0 : at / test.count;
-    const uint64_t end = std::min(at + kChunk, (slot + 1) * test.count);
-    const uint64_t from = at - std::min(margin, at);
-    const uint64_t to = std::min(end + margin, total);
-    Numbers numbers{std::vector<double>(to - from, 0.0), std::vector<double>(to - from, 0.0)};
-    if (gather) {
-      expect_gathered(what, static_cast<int>(slot), at - slot * test.count, numbers);
-    } else if (scatter) {
-      expect_reduced(what, what.rank, static_cast<uint64_t>(what.rank) * test.count + at, numbers);
-    } else {
-      expect_reduced(what, -1, from, numbers);
-      if (what.codec != "exact") add_second_hop(what, numbers);
+  const bool exact = what.inputs.kind() == Inputs::Kind::kExact;
+  const auto slots = static_cast<int>(what.test.recv_slots(what.rank));
+  for (int slot = 0; slot < slots; ++slot) {
+    for (uint64_t first = 0; first < what.test.count; first += kChunk) {
+      const Range range{slot, first, std::min(kChunk, what.test.count - first)};
+      (exact ? judge_exact : judge_natural)(what, output, range, judge);
     }
-    add_output_rounding(what, numbers);
-    actual.resize(end - at);
-    for (uint64_t i = at; i < end; ++i) actual[i - at] = load(output, i, test.type);
-    judge.add(std::span(numbers.expected).subspan(at - from, end - at), actual,
-              std::span(numbers.bound).subspan(at - from, end - at));
-    at = end;
   }
   return judge;
 }
 
-std::vector<uint64_t> replica_hashes(const Case& test, const void* output) {
-  if (test.collective == Collective::kReduceScatter) return {};
-  const uint64_t slot = test.count * element_bytes(test.type);
-  const auto slots = test.recv_elems() / std::max<uint64_t>(1, test.count);
+std::vector<uint64_t> replica_hashes(const Case& test, int rank, const void* output) {
+  const Replicas replicas = test.collective->replicas;
+  if (replicas == Replicas::kNone || test.count == 0) return {};
+  const uint64_t slots = replicas == Replicas::kWhole ? 1 : test.recv_slots(rank);
+  const uint64_t bytes = test.recv_elems(rank) / slots * element_bytes(test.type);
   std::vector<uint64_t> hashes;
   for (uint64_t i = 0; i < slots; ++i) {
-    hashes.push_back(hash_bytes(static_cast<const char*>(output) + i * slot, slot));
+    hashes.push_back(hash_bytes(static_cast<const char*>(output) + i * bytes, bytes));
   }
   return hashes;
 }

@@ -18,11 +18,10 @@ struct Expectation {
   std::string codec;  // as in Row
 };
 
-// Compares the whole output. Integers of an exact call allow no error at all.
+// Compares the whole output: bit by bit if the inputs are exact ones.
 [[nodiscard]] Judge judge_output(const Expectation& expectation, const void* output);
 
-// One hash per slot (all-gather) or of the whole output (all-reduce); empty for reduce-scatter,
-// which makes no replicas.
-[[nodiscard]] std::vector<uint64_t> replica_hashes(const Case& test, const void* output);
+// One hash per slot or of the whole output, as the collective makes replicas; empty: it makes none.
+[[nodiscard]] std::vector<uint64_t> replica_hashes(const Case& test, int rank, const void* output);
 
 }  // namespace slimccl::perf

@@ -1,13 +1,10 @@
 #include "runner.h"
 
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <chrono>
-#include <cstdlib>
 #include <cstring>
 #include <fstream>
-#include <sstream>
+#include <numeric>
 #include <stdexcept>
 
 #include "elements.h"
@@ -15,29 +12,6 @@
 
 namespace slimccl::perf {
 namespace {
-
-// The same idea of a node as the library's: what is overridden, else boot id and /dev/shm.
-std::string node_text() {
-  for (const char* variable : {"SLIMCCL_NODE_ID", "NCCL_HOSTID"}) {
-    if (const char* text = std::getenv(variable); text != nullptr && *text != '\0') return text;
-  }
-  std::string boot;
-  std::ifstream("/proc/sys/kernel/random/boot_id") >> boot;
-  struct stat shared {};
-  (void)stat("/dev/shm", &shared);
-  return boot + ":" + std::to_string(shared.st_dev);
-}
-
-std::vector<int> find_nodes(SideChannel& channel) {
-  const std::string text = node_text();
-  const auto labels = channel.gather(hash_bytes(text.data(), text.size()));
-  std::vector<int> nodes;
-  nodes.reserve(labels.size());
-  for (const uint64_t label : labels) {
-    nodes.push_back(static_cast<int>(std::ranges::find(labels, label) - labels.begin()));
-  }
-  return nodes;
-}
 
 uint64_t sent_bytes(const std::string& network_interface) {
   uint64_t bytes = 0;
@@ -47,7 +21,7 @@ uint64_t sent_bytes(const std::string& network_interface) {
 }
 
 // The codecs that slimcclExplain's "codecs:" line names for this collective.
-std::string codecs_in(const std::string& text, Collective collective) {
+std::string codecs_in(const std::string& text, const Collective& collective) {
   const size_t line = text.find("codecs:");
   if (line == std::string::npos) return "?";
   const auto word_after = [&](const char* key) {
@@ -56,182 +30,222 @@ std::string codecs_in(const std::string& text, Collective collective) {
     const size_t begin = at + std::strlen(key);
     return text.substr(begin, text.find_first_of(", \n", begin) - begin);
   };
-  std::string reduce = word_after("partial sums ");
-  std::string gather = word_after("gathered ");
-  if (collective == Collective::kReduceScatter) return reduce;
-  if (collective == Collective::kAllGather) return gather;
-  return reduce == gather ? reduce : reduce + "+" + gather;
+  const std::string reduce = word_after("partial sums ");
+  const std::string gather = word_after("gathered ");
+  if (!collective.reduces) return gather;
+  if (collective.replicas == Replicas::kNone || reduce == gather) return reduce;
+  return reduce + "+" + gather;
+}
+
+struct Verdict {
+  uint64_t wrong;
+  char why[200];
+};
+
+Verdict verdict_of(uint64_t wrong, const std::string& why) {
+  Verdict verdict{why.empty() ? 0 : std::max<uint64_t>(1, wrong), {}};
+  why.copy(verdict.why, sizeof verdict.why - 1);
+  return verdict;
 }
 
 }  // namespace
 
-struct Runner::Buffers {
-  std::vector<char> pristine, memory;
-  void* send;
-  void* recv;
-};
-
-Runner::Runner(const Options& options, const Place& place, SideChannel& channel, ncclComm_t comm)
-    : options_(options),
-      place_(place),
-      channel_(channel),
-      comm_(comm),
-      node_of_(find_nodes(channel)),
-      counts_wire_(false) {
-  const int mine = node_of_[static_cast<size_t>(place_.rank)];
-  counts_wire_ = !options_.network_interface.empty() && mine == place_.rank;  // a node's first rank
+Runner::Runner(const Options& options, Team& team) : options_(options), team_(team) {
+  const int first = team_.members().front().rank;
+  const bool first_of_node = team_.nodes()[static_cast<size_t>(first)] == first;
+  counts_wire_ = !options_.network_interface.empty() && first_of_node;
 }
 
 Runner::Meter Runner::read_meter() {
-  channel_.barrier();
+  team_.channel().barrier();
   Meter meter{};
-  meter.stats.size = sizeof meter.stats;
-  require(slimcclGetStats(comm_, &meter.stats), "slimcclGetStats");
+  for (const Member& member : team_.members()) {
+    slimcclStats_t stats{};
+    stats.size = sizeof stats;
+    require(slimcclGetStats(member.comm, &stats), "slimcclGetStats");
+    meter.sent += stats.bytes_between_nodes;
+    meter.exact += stats.exact_bytes_between_nodes;
+    meter.compressed += stats.compressed_calls;
+  }
   meter.wire = counts_wire_ ? sent_bytes(options_.network_interface) : 0;
-  channel_.barrier();
+  team_.channel().barrier();
   return meter;
 }
 
+void Runner::note_traffic(Row& row, const Meter& before, const Meter& after) {
+  const int groups = options_.warmup + options_.iterations;
+  const double calls = groups * options_.calls_per_group;
+  const Meter mine{after.sent - before.sent, after.exact - before.exact, 0,
+                   after.wire - before.wire};
+  for (const Meter& moved : team_.channel().gather(mine)) {
+    row.bytes_between_nodes += static_cast<double>(moved.sent) / calls;
+    row.exact_bytes += static_cast<double>(moved.exact) / calls;
+    row.wire_bytes += static_cast<double>(moved.wire) / calls;
+  }
+}
+
+Runner::Seats Runner::seat(const Case& test, const Inputs& inputs, bool in_place) {
+  Seats seats;
+  for (const Member& member : team_.members()) {
+    const Memory::Style style{options_.misalign * element_bytes(test.type),
+                              options_.registers ? member.comm : nullptr};
+    seats.emplace_back(member, test, inputs, in_place, style);
+  }
+  return seats;
+}
+
+// `times` calls of every member, as one group unless it is a single one.
+void Runner::call(const Case& test, const Seats& seats, int times) {
+  const bool grouped = seats.size() > 1 || times > 1;
+  if (grouped) require(ncclGroupStart(), "ncclGroupStart");
+  for (int i = 0; i < times; ++i) {
+    for (const Seat& seat : seats) {
+      require(test.collective->call({test, seat.buffers.send(), seat.buffers.recv(), seat.op.get(),
+                                     seat.member.rank, seat.member.comm, seat.member.stream}),
+              test.collective->name);
+    }
+  }
+  if (grouped) require(ncclGroupEnd(), test.collective->name);
+}
+
 void Runner::settle_codec(Row& row) {
+  // A first call tells whether this kind is compressed, and so which inputs can be checked how.
+  const Inputs plain(Inputs::Kind::kExact, row.test.type, row.test.reduction, row.test.ranks);
+  const Seats seats = seat(row.test, plain, false);
+  const Meter before = read_meter();
+  call(row.test, seats, 1);
+  team_.finish();
+  const Meter after = read_meter();
+  const auto compressed = team_.channel().gather(after.compressed - before.compressed);
+  row.compressed = compressed.front() > 0;
+  if (std::ranges::any_of(compressed, [&](uint64_t c) { return (c > 0) != row.compressed; })) {
+    throw std::runtime_error("the ranks disagree on whether the call is compressed");
+  }
   row.codec = "exact";
   if (!row.compressed) return;
   std::string text(65536, '\0');
-  require(slimcclExplain(comm_, name(row.test.collective), row.test.count, row.test.type,
-                         text.data(), text.size()),
+  require(slimcclExplain(team_.members().front().comm, row.test.collective->name, row.test.count,
+                         row.test.type, text.data(), text.size()),
           "slimcclExplain");
-  row.codec = codecs_in(text.c_str(), row.test.collective);
+  row.codec = codecs_in(text.c_str(), *row.test.collective);
 }
 
 Row Runner::run(const Case& test) {
   Row row{};
   row.test = test;
-  // A first call tells whether this kind is compressed, and so which inputs can be checked how.
-  const size_t width = element_bytes(test.type);
-  std::vector<char> send(std::max<size_t>(1, test.send_elems() * width));
-  std::vector<char> recv(std::max<size_t>(1, test.recv_elems() * width));
-  const Inputs plain(Inputs::Kind::kIntegers, test.type, test.reduction, test.ranks);
-  const Operation op(test.reduction, test.type, static_cast<float>(plain.scale(place_.rank)),
-                     comm_);
-  const Meter before = read_meter();
-  call(test, send.data(), recv.data(), op.get(), comm_);
-  const Meter after = read_meter();
-  const auto compressed =
-      channel_.gather(after.stats.compressed_calls - before.stats.compressed_calls);
-  row.compressed = compressed.front() > 0;
-  if (std::ranges::any_of(compressed, [&](uint64_t c) { return (c > 0) != row.compressed; })) {
-    throw std::runtime_error("the ranks disagree on whether the call is compressed");
-  }
+  row.checked = options_.checks > 0;
   settle_codec(row);
-  std::vector<char>().swap(send);
-  std::vector<char>().swap(recv);
-  const auto kind = row.compressed ? Inputs::Kind::kNatural : Inputs::Kind::kIntegers;
+  const auto kind = row.compressed ? Inputs::Kind::kNatural : Inputs::Kind::kExact;
   const Inputs inputs(kind, test.type, test.reduction, test.ranks);
   row.out_of_place = place(row, inputs, false);
-  row.in_place = place(row, inputs, true);
+  if (test.collective->in_place != InPlace::kNone) row.in_place = place(row, inputs, true);
   return row;
 }
 
 Placement Runner::place(Row& row, const Inputs& inputs, bool in_place) {
   const Case& test = row.test;
-  const size_t width = element_bytes(test.type);
-  const size_t send_bytes = test.send_elems() * width;
-  const size_t recv_bytes = test.recv_elems() * width;
-  Buffers buffers;
-  buffers.pristine.resize(std::max<size_t>(1, send_bytes));
-  inputs.fill(buffers.pristine.data(), place_.rank, test.send_elems());
-  buffers.memory.resize(
-      std::max<size_t>(1, in_place ? std::max(send_bytes, recv_bytes) : recv_bytes));
-  buffers.send = buffers.pristine.data();
-  buffers.recv = buffers.memory.data();
-  if (in_place) {
-    const size_t own = static_cast<size_t>(place_.rank) * test.count * width;
-    buffers.send = buffers.memory.data() + (test.collective == Collective::kAllGather ? own : 0);
-    buffers.recv =
-        buffers.memory.data() + (test.collective == Collective::kReduceScatter ? own : 0);
-  }
+  Seats seats = seat(test, inputs, in_place);
   Placement result;
-  const Operation op(test.reduction, test.type, static_cast<float>(inputs.scale(place_.rank)),
-                     comm_);
-  for (int i = 0; i < std::max(options_.checks, 0); ++i) {
-    if (in_place) std::memcpy(buffers.send, buffers.pristine.data(), send_bytes);
-    call(test, buffers.send, buffers.recv, op.get(), comm_);
-    const Placement checked = check(row, inputs, buffers, in_place);
+  result.ran = true;
+  for (int i = 0; i < options_.checks; ++i) {
+    for (Seat& each : seats) each.buffers.prepare();
+    // In place a second call would have the first one's result as its input.
+    call(test, seats, in_place ? 1 : options_.calls_per_group);
+    team_.finish();
+    const Placement checked = check(row, inputs, seats, in_place);
     result.wrong += checked.wrong;
     if (result.why.empty()) result.why = checked.why;
   }
+  for (Seat& each : seats) each.buffers.prepare();
   const Meter before = read_meter();
-  result.time_us = time(row, buffers, op.get(), in_place);
+  result.time_us = time(row, seats);
   const Meter after = read_meter();
-  if (in_place) return result;
-  const double calls = options_.warmup + options_.iterations;
-  struct Moved {
-    uint64_t sent, exact, wire;
-  };
-  const Moved mine{after.stats.bytes_between_nodes - before.stats.bytes_between_nodes,
-                   after.stats.exact_bytes_between_nodes - before.stats.exact_bytes_between_nodes,
-                   after.wire - before.wire};
-  for (const Moved& moved : channel_.gather(mine)) {
-    row.bytes_between_nodes += static_cast<double>(moved.sent) / calls;
-    row.exact_bytes += static_cast<double>(moved.exact) / calls;
-    row.wire_bytes += static_cast<double>(moved.wire) / calls;
-  }
+  if (!in_place) note_traffic(row, before, after);
   return result;
 }
 
-Placement Runner::check(Row& row, const Inputs& inputs, const Buffers& buffers, bool in_place) {
-  const Expectation what{row.test, inputs, node_of_, place_.rank, row.codec};
-  const Judge mine = judge_output(what, buffers.recv);
-  Judge all;
-  for (const Judge& judge : channel_.gather(mine)) all.add(judge);
-  Placement result;
-  const double tolerance = gain_tolerance(row.codec);
-  std::string why = complaint(mine.result(), tolerance);
-  const auto hashes = replica_hashes(row.test, buffers.recv);
-  if (!hashes.empty()) {
-    const auto bytes = channel_.gather_bytes(hashes.data(), hashes.size() * sizeof hashes[0]);
-    std::vector<uint64_t> table(bytes.size() / sizeof(uint64_t));
-    std::memcpy(table.data(), bytes.data(), bytes.size());
-    const bool foreign = row.test.collective == Collective::kAllGather;
-    const auto differing = differing_ranks(table, hashes.size(), foreign);
-    if (std::ranges::find(differing, place_.rank) != differing.end()) {
-      why += (why.empty() ? "" : "; ") + std::string("other bits than the other replicas");
-    }
+std::vector<int> Runner::find_differing(const Case& test, const Seats& seats) {
+  std::vector<uint64_t> mine;
+  for (const Seat& each : seats) {
+    const auto hashes = replica_hashes(test, each.member.rank, each.buffers.recv());
+    mine.insert(mine.end(), hashes.begin(), hashes.end());
   }
-  struct Verdict {
-    uint64_t wrong;
-    char why[200];
-  };
-  Verdict verdict{why.empty() ? 0 : std::max<uint64_t>(1, mine.result().wrong), {}};
-  why.copy(verdict.why, sizeof verdict.why - 1);
-  const auto verdicts = channel_.gather(verdict);
+  if (mine.empty()) return {};
+  const bool foreign = test.collective->replicas == Replicas::kForeignSlots;
+  return differing_ranks(team_.channel().gather_list(mine), mine.size() / seats.size(), foreign);
+}
+
+Placement Runner::check(Row& row, const Inputs& inputs, const Seats& seats, bool in_place) {
+  std::vector<Judge> judges;
+  for (const Seat& each : seats) {
+    const Expectation what{row.test, inputs, team_.nodes(), each.member.rank, row.codec};
+    judges.push_back(judge_output(what, each.buffers.recv()));
+  }
+  const auto differing = find_differing(row.test, seats);
+  std::vector<Verdict> mine;
+  for (size_t i = 0; i < seats.size(); ++i) {
+    const Accuracy accuracy = judges[i].result();
+    std::string why = complaint(accuracy, gain_tolerance(row.codec));
+    const auto add = [&](const char* text) {
+      why += (why.empty() ? "" : "; ") + std::string(text);
+    };
+    if (std::ranges::find(differing, seats[i].member.rank) != differing.end()) {
+      add("other bits than the other replicas");
+    }
+    if (const char* damage = seats[i].buffers.damage()) add(damage);
+    mine.push_back(verdict_of(accuracy.wrong, why));
+  }
+  const auto verdicts = team_.channel().gather_list(mine);
+  Placement result;
   for (size_t rank = 0; rank < verdicts.size(); ++rank) {
     result.wrong += verdicts[rank].wrong;
     if (verdicts[rank].wrong > 0 && result.why.empty()) {
       result.why = "rank " + std::to_string(rank) + ": " + verdicts[rank].why;
     }
   }
+  Judge all;
+  for (const Judge& judge : team_.channel().gather_list(judges)) all.add(judge);
   if (!in_place) row.accuracy = all.result();
   return result;
 }
 
-double Runner::time(const Row& row, const Buffers& buffers, ncclRedOp_t op, bool in_place) {
+// Microseconds of one call.
+double Runner::time(const Row& row, Seats& seats) {
   using Clock = std::chrono::steady_clock;
   std::chrono::duration<double, std::micro> spent{0};
-  for (int i = 0; i < options_.warmup + options_.iterations; ++i) {
+  const int groups = options_.warmup + options_.iterations;
+  Clock::time_point start;
+  for (int i = 0; i < groups; ++i) {
     // Back to the first data, or repeated sums in place would grow without end.
-    if (in_place) {
-      std::memcpy(buffers.send, buffers.pristine.data(),
-                  row.test.send_elems() * element_bytes(row.test.type));
+    if (options_.blocking) {
+      for (Seat& each : seats) each.buffers.restore();
     }
-    if (i == 0 || i == options_.warmup) channel_.barrier();
-    const auto start = Clock::now();
-    call(row.test, buffers.send, buffers.recv, op, comm_);
-    if (i >= options_.warmup) spent += Clock::now() - start;
+    if (i == options_.warmup) team_.finish();
+    if (i == 0 || i == options_.warmup) team_.channel().barrier();
+    if (i <= options_.warmup || options_.blocking) start = Clock::now();
+    call(row.test, seats, options_.calls_per_group);
+    if (i >= options_.warmup && options_.blocking) spent += Clock::now() - start;
   }
-  double sum = 0;  // nccl-tests' default: the average over ranks
-  const auto all = channel_.gather(spent.count() / options_.iterations);
-  for (const double each : all) sum += each;
-  return sum / static_cast<double>(all.size());
+  if (!options_.blocking) {
+    team_.finish();
+    spent = Clock::now() - start;
+  }
+  return combine(spent.count() / options_.iterations / options_.calls_per_group);
+}
+
+double Runner::combine(double mine) {
+  const auto all = team_.channel().gather(mine);
+  switch (options_.time_of) {
+    case TimeOf::kRank0:
+      return all.front();
+    case TimeOf::kMin:
+      return *std::ranges::min_element(all);
+    case TimeOf::kMax:
+      return *std::ranges::max_element(all);
+    case TimeOf::kAverage:
+      break;
+  }
+  return std::accumulate(all.begin(), all.end(), 0.0) / static_cast<double>(all.size());
 }
 
 }  // namespace slimccl::perf

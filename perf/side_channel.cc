@@ -94,6 +94,19 @@ Place place_from_environment() {
   return place;
 }
 
+int free_port() {
+  const int probe = ::socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  const bool found = ::bind(probe, reinterpret_cast<sockaddr*>(&address), size) == 0 &&
+                     ::getsockname(probe, reinterpret_cast<sockaddr*>(&address), &size) == 0;
+  ::close(probe);
+  if (!found) throw std::runtime_error("no free port on 127.0.0.1 for the ranks to meet at");
+  return ntohs(address.sin_port);
+}
+
 SideChannel::SideChannel(const Place& place, int timeout_s) : place_(place) {
   if (place_.world == 1) return;
   if (place_.rank == 0) {

@@ -1,6 +1,6 @@
-// How the ranks of a perf run find each other without the library under test: torchrun's variables
-// and a star of TCP connections to rank 0. Carries the unique id, hashes and timings; never the
-// data. Every wait is bounded. One thread.
+// How the members of a perf run (processes, or threads of them) find each other without the library
+// under test: torchrun's variables and a star of TCP connections to rank 0. Carries the unique id,
+// hashes and timings; never the data. Every wait is bounded. One thread for each.
 #pragma once
 
 #include <cstddef>
@@ -19,6 +19,9 @@ struct Place {
 // Throws std::runtime_error naming the variable that is missing or wrong.
 [[nodiscard]] Place place_from_environment();
 
+// A TCP port of 127.0.0.1 that nobody listens at.
+[[nodiscard]] int free_port();
+
 class SideChannel {
  public:
   // Collective. Throws std::runtime_error naming the address when a peer does not come in time.
@@ -33,9 +36,14 @@ class SideChannel {
 
   template <class T>
   [[nodiscard]] std::vector<T> gather(const T& mine) {
-    const auto bytes = gather_bytes(&mine, sizeof(T));
+    return gather_list(std::vector<T>{mine});
+  }
+  // Lists of equal length, concatenated.
+  template <class T>
+  [[nodiscard]] std::vector<T> gather_list(const std::vector<T>& mine) {
+    const auto bytes = gather_bytes(mine.data(), mine.size() * sizeof(T));
     std::vector<T> all(bytes.size() / sizeof(T));
-    __builtin_memcpy(all.data(), bytes.data(), bytes.size());
+    if (!all.empty()) __builtin_memcpy(all.data(), bytes.data(), bytes.size());
     return all;
   }
   template <class T>

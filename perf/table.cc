@@ -20,9 +20,18 @@ double algbw(const Row& row, const Placement& placement) {
 }
 
 void print_side(const Row& row, const Placement& placement) {
+  if (!placement.ran) {
+    std::printf("  %9s %7s %7s %6s", "N/A", "N/A", "N/A", "N/A");
+    return;
+  }
   const double bandwidth = algbw(row, placement);
-  std::printf("  %9.2f %7.2f %7.2f %6llu", placement.time_us, bandwidth,
-              bandwidth * row.test.bus_factor(), static_cast<unsigned long long>(placement.wrong));
+  std::printf("  %9.2f %7.2f %7.2f", placement.time_us, bandwidth,
+              bandwidth * row.test.bus_factor());
+  if (row.checked) {
+    std::printf(" %6llu", static_cast<unsigned long long>(placement.wrong));
+  } else {
+    std::printf(" %6s", "N/A");
+  }
 }
 
 double ratio(const Row& row) {
@@ -30,6 +39,7 @@ double ratio(const Row& row) {
 }
 
 nlohmann::json side(const Row& row, const Placement& placement) {
+  if (!placement.ran) return nullptr;
   return {{"time_us", placement.time_us},
           {"algbw", algbw(row, placement)},
           {"busbw", algbw(row, placement) * row.test.bus_factor()},
@@ -43,7 +53,7 @@ void print_header(const Options& options, const std::vector<int>& node_of) {
   const std::set<int> nodes(node_of.begin(), node_of.end());
   std::printf(
       "# SlimCCL %s, %s: %zu ranks on %zu nodes, %d iterations after %d to warm up, %d checked\n",
-      slimcclVersion(), name(options.collective), node_of.size(), nodes.size(), options.iterations,
+      slimcclVersion(), options.collective->name, node_of.size(), nodes.size(), options.iterations,
       options.warmup, options.checks);
   std::printf("#%12s %13s %9s %7s %5s  %32s  %32s\n", "", "", "", "", "", "out-of-place",
               "in-place");
@@ -58,7 +68,7 @@ void print_header(const Options& options, const std::vector<int>& node_of) {
 void print_row(const Row& row) {
   std::printf(" %12llu %13llu %9s %7s %5d", static_cast<unsigned long long>(row.test.size_bytes()),
               static_cast<unsigned long long>(row.test.count), element_name(row.test.type),
-              name(row.test.reduction), -1);
+              name(row.test.reduction), row.test.root);
   print_side(row, row.out_of_place);
   print_side(row, row.in_place);
   std::printf("  %7s %12.0f %6.2f", row.codec.c_str(), row.bytes_between_nodes, ratio(row));
@@ -76,25 +86,29 @@ void print_row(const Row& row) {
 void print_footer(const std::vector<Row>& rows) {
   double sum = 0;
   size_t failed = 0;
+  size_t placements = 0;
   for (const Row& row : rows) {
     for (const Placement* each : {&row.out_of_place, &row.in_place}) {
+      if (!each->ran) continue;
+      ++placements;
       failed += each->wrong > 0 ? 1 : 0;
       sum += algbw(row, *each) * row.test.bus_factor();
     }
   }
   std::printf("# Out of bounds values : %zu %s\n", failed, failed == 0 ? "OK" : "FAILED");
   std::printf("# Avg bus bandwidth    : %g\n",
-              sum / static_cast<double>(std::max<size_t>(1, 2 * rows.size())));
+              sum / static_cast<double>(std::max<size_t>(1, placements)));
 }
 
 void write_json(const std::string& path, const std::vector<Row>& rows) {
   nlohmann::json all = nlohmann::json::array();
   for (const Row& row : rows) {
-    nlohmann::json one = {{"collective", name(row.test.collective)},
+    nlohmann::json one = {{"collective", row.test.collective->name},
                           {"size", row.test.size_bytes()},
                           {"count", row.test.count},
                           {"type", element_name(row.test.type)},
                           {"redop", name(row.test.reduction)},
+                          {"root", row.test.root},
                           {"out_of_place", side(row, row.out_of_place)},
                           {"in_place", side(row, row.in_place)},
                           {"compressed", row.compressed},

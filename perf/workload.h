@@ -1,69 +1,59 @@
-// What a perf run calls and on which data: the three collectives, and inputs that every rank can
-// compute for every other, so that no rank needs to be sent the answer.
+// On which data a perf run calls: inputs that every rank can compute for every other, so that no
+// rank needs to be sent the answer.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <string>
-#include <string_view>
 #include <vector>
 
+#include "collectives.h"
 #include "slimccl/nccl.h"
 
 namespace slimccl::perf {
 
-enum class Collective : uint8_t { kAllGather, kReduceScatter, kAllReduce };
-enum class Reduction : uint8_t { kNone, kSum, kAvg, kMulSum };
-
-[[nodiscard]] const char* name(Collective collective);  // "all_gather", ...
-[[nodiscard]] const char* name(Reduction reduction);    // "none", "sum", "avg", "mulsum"
-
-// One line of the table. `count` as in the call: per rank for all-gather and reduce-scatter.
-struct Case {
-  Collective collective;
-  ncclDataType_t type;
-  Reduction reduction;
-  uint64_t count;
-  int ranks;
-
-  [[nodiscard]] uint64_t send_elems() const;
-  [[nodiscard]] uint64_t recv_elems() const;
-  [[nodiscard]] uint64_t size_bytes() const;  // of the larger side, as nccl-tests counts
-  [[nodiscard]] double bus_factor() const;
-};
-
-// nccl-tests' rounding: `bytes` of the larger side to a count whose pieces are multiples of 16.
-[[nodiscard]] uint64_t count_for(Collective collective, uint64_t bytes, ncclDataType_t type,
-                                 int ranks);
-
-// Integers: sums are exact in every order. Natural: bell-shaped, scales differing between places,
-// as codecs expect them. All are numbers of the tensor's type.
+// Exact: every order of evaluation gives the same bits, whatever the reduction and the type (see
+// workload.cc); without a reduction any bits. Natural: bell-shaped floats, scales differing between
+// places, as codecs expect them. All are numbers of the tensor's type.
 class Inputs {
  public:
-  enum class Kind : uint8_t { kIntegers, kNatural };
+  enum class Kind : uint8_t { kExact, kNatural };
   Inputs(Kind kind, ncclDataType_t type, Reduction reduction, int ranks);
 
-  [[nodiscard]] float value(int rank, uint64_t index) const;
-  // What the operation multiplies rank's input by before the sum.
-  [[nodiscard]] double scale(int rank) const;
   [[nodiscard]] Kind kind() const { return kind_; }
+  // tensor[i] := element first + i of rank's send buffer
+  void fill(void* tensor, int rank, uint64_t first, uint64_t elems) const;
+  // Exact ones only: the reduction of element `index` of all ranks, a number of the type.
+  [[nodiscard]] double reduced(uint64_t index) const;
+
+  [[nodiscard]] double value(int rank, uint64_t index) const;
+  // What a floating-point sum multiplies rank's input by first.
+  [[nodiscard]] double scale(int rank) const;
   // values[i] := scale * value(rank, first + i)
   void scaled(int rank, uint64_t first, std::span<double> values) const;
-  void fill(void* tensor, int rank, uint64_t elems) const;
 
  private:
+  void fill_table();
+  [[nodiscard]] double summand(uint64_t bits) const;
+  [[nodiscard]] double factor(uint64_t bits) const;
+  [[nodiscard]] double anything(uint64_t bits) const;
+  [[nodiscard]] double natural(uint64_t bits) const;
+  [[nodiscard]] double averaged(double sum) const;
+
   Kind kind_;
   ncclDataType_t type_;
   Reduction reduction_;
   int ranks_;
-  std::vector<float> table_;
+  int speakers_;        // ranks whose inputs are not neutral, per index
+  double most_, unit_;  // summands are multiples of unit_, up to most_ * unit_
+  std::vector<double> table_;
 };
 
-// Makes the call. `scalars` is set up by PreMulSum users; see Operation.
+// The reduction as the library knows it.
 class Operation {
  public:
-  Operation(Reduction reduction, ncclDataType_t type, float scalar, ncclComm_t comm);
+  // `scale`: a PreMulSum's scalar; of no use to others.
+  Operation(Reduction reduction, ncclDataType_t type, double scale, ncclComm_t comm);
   ~Operation();
   Operation(const Operation&) = delete;
   Operation& operator=(const Operation&) = delete;
@@ -76,6 +66,5 @@ class Operation {
 
 // Throws std::runtime_error with the library's last error, naming `what`, unless `result` is good.
 void require(ncclResult_t result, const char* what);
-void call(const Case& test, const void* send, void* recv, ncclRedOp_t op, ncclComm_t comm);
 
 }  // namespace slimccl::perf

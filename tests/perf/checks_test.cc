@@ -63,22 +63,6 @@ TEST_P(CorruptedResult, NotANumberFails) {
 INSTANTIATE_TEST_SUITE_P(Codecs, CorruptedResult, testing::Values("q8", "q4s"),
                          [](const auto& codec) { return std::string(codec.param); });
 
-TEST(ExactResult, OneWrongBitFails) {
-  const Inputs inputs(Inputs::Kind::kIntegers, ncclBfloat16, Reduction::kSum, 3);
-  const Case test{Collective::kReduceScatter, ncclBfloat16, Reduction::kSum, 1001, 3};
-  const std::vector<int> nodes = {0, 0, 2};
-  std::vector<uint16_t> output(1001);
-  for (size_t i = 0; i < output.size(); ++i) {
-    float sum = 0;
-    for (int rank = 0; rank < 3; ++rank) sum += inputs.value(rank, 1001 + i);
-    store(output.data(), i, sum, ncclBfloat16);
-  }
-  const Expectation what{test, inputs, nodes, 1, "exact"};
-  EXPECT_EQ(complaint(judge_output(what, output.data()).result(), 0), "");
-  output[500] ^= 1;
-  EXPECT_EQ(judge_output(what, output.data()).result().wrong, 1u);
-}
-
 TEST(Replicas, OneDifferingRankIsNamed) {
   const std::vector<uint64_t> equal = {7, 8, 7, 8, 7, 8};
   EXPECT_TRUE(differing_ranks(equal, 2, false).empty());
@@ -94,22 +78,77 @@ TEST(Replicas, OwnSlotOfAGatherMayDiffer) {
   EXPECT_EQ(differing_ranks(foreign, 3, true), std::vector<int>{2});
 }
 
+constexpr ncclDataType_t kTypes[] = {ncclInt8,    ncclUint8,    ncclInt32,      ncclUint32,
+                                     ncclInt64,   ncclUint64,   ncclFloat16,    ncclFloat32,
+                                     ncclFloat64, ncclBfloat16, ncclFloat8e4m3, ncclFloat8e5m2};
+
 TEST(Elements, RoundTripThroughEveryType) {
-  for (const auto type : {ncclFloat32, ncclFloat16, ncclBfloat16}) {
-    for (const double value : {0.0, 1.0, -2.5, 0x1p-14, 0x1p-20, 1.0 / 3, -100.0}) {
-      uint32_t memory = 0;
+  for (const auto type : kTypes) {
+    for (const double value : {0.0, 1.0, -2.5, 0x1p-14, 0x1p-20, 1.0 / 3, -100.0, 0x1p-7}) {
+      if (value < 0 && !element(type).is_signed) continue;
+      uint64_t memory = 0;
       const double number = nearest(value, type);
-      store(&memory, 0, static_cast<float>(number), type);
+      store(&memory, 0, number, type);
       EXPECT_EQ(load(&memory, 0, type), number) << value << " as " << element_name(type);
-      EXPECT_LE(std::fabs(number - value), half_step(value, type));
+      const double most = element(type).is_float ? half_step(value, type) : 0.5;
+      EXPECT_LE(std::fabs(number - value), most) << value << " as " << element_name(type);
     }
   }
 }
 
+// Bits from the formats' definitions, not from code.
+TEST(Elements, HaveTheBitsOfTheirFormats) {
+  const struct {
+    ncclDataType_t type;
+    double number;
+    uint64_t bits;
+  } known[] = {{ncclFloat8e4m3, 448, 0x7e},    {ncclFloat8e4m3, -0x1p-9, 0x81},
+               {ncclFloat8e4m3, 0x1p-6, 0x08}, {ncclFloat8e5m2, 57344, 0x7b},
+               {ncclFloat8e5m2, 1.5, 0x3e},    {ncclFloat8e5m2, 0x1p-16, 0x01},
+               {ncclFloat16, -65504, 0xfbff},  {ncclFloat16, 0x1p-24, 0x0001},
+               {ncclBfloat16, 1.0, 0x3f80},    {ncclBfloat16, -3.0, 0xc040},
+               {ncclInt8, -128, 0x80},         {ncclUint64, 0x1p63, 0x8000000000000000u}};
+  for (const auto& each : known) {
+    uint64_t memory = 0;
+    store(&memory, 0, each.number, each.type);
+    EXPECT_EQ(memory, each.bits) << each.number << " as " << element_name(each.type);
+    EXPECT_EQ(load(&memory, 0, each.type), each.number) << element_name(each.type);
+  }
+  const uint8_t e4m3_nan = 0x7f, e5m2_infinity = 0xfc;
+  EXPECT_TRUE(std::isnan(load(&e4m3_nan, 0, ncclFloat8e4m3)));
+  EXPECT_EQ(load(&e5m2_infinity, 0, ncclFloat8e5m2), -INFINITY);
+}
+
 TEST(Counts, FollowNcclTests) {
-  EXPECT_EQ(count_for(Collective::kAllGather, 8, ncclFloat32, 4), 0u);
-  EXPECT_EQ(count_for(Collective::kReduceScatter, 1 << 20, ncclBfloat16, 3), 174760u);
-  EXPECT_EQ(count_for(Collective::kAllReduce, 10, ncclFloat16, 3), 5u);
+  const auto count = [](const char* collective, uint64_t bytes, ncclDataType_t type, int ranks) {
+    return find_collective(collective)->count_for(bytes, type, ranks);
+  };
+  EXPECT_EQ(count("all_gather", 8, ncclFloat32, 4), 0u);
+  EXPECT_EQ(count("reduce_scatter", 1 << 20, ncclBfloat16, 3), 174760u);
+  EXPECT_EQ(count("all_reduce", 10, ncclFloat16, 3), 5u);
+  EXPECT_EQ(count("alltoall", 1000, ncclFloat64, 3), 40u);
+  EXPECT_EQ(count("gather", 1000, ncclInt8, 3), 320u);
+  EXPECT_EQ(count("broadcast", 10, ncclInt32, 3), 2u);
+  EXPECT_EQ(count("sendrecv", 7, ncclInt8, 3), 7u);
+}
+
+TEST(Counts, SizesAndBusFactorsAreThoseOfNcclTests) {
+  const struct {
+    const char* name;
+    uint64_t bytes;
+    double factor;
+  } known[] = {{"all_gather", 80, 0.75}, {"reduce_scatter", 80, 0.75},
+               {"all_reduce", 20, 1.5},  {"broadcast", 20, 1},
+               {"reduce", 20, 1},        {"alltoall", 80, 0.75},
+               {"gather", 80, 0.75},     {"scatter", 80, 0.75},
+               {"sendrecv", 20, 1}};
+  EXPECT_EQ(std::size(known), collectives().size());
+  for (const auto& each : known) {
+    const Case test{find_collective(each.name), ncclInt32, Reduction::kNone, 0, 5, 4};
+    EXPECT_EQ(test.size_bytes(), each.bytes) << each.name;
+    EXPECT_DOUBLE_EQ(test.bus_factor(), each.factor) << each.name;
+  }
+  EXPECT_EQ(find_collective("all_scatter"), nullptr);
 }
 
 }  // namespace

@@ -89,8 +89,9 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def start(command, nodes, cluster_name=None, env=None):
-    """Starts all ranks and returns them; the caller ends them with finish() or kill()."""
+def start(command, nodes, cluster_name=None, env=None, output=subprocess.PIPE):
+    """Starts all ranks and returns them; the caller ends them with finish() or kill(). With `output`,
+    a file, they print there and only kill() ends them."""
     labels = parse_nodes(nodes) if isinstance(nodes, str) else nodes
     address = f"10.88.0.{labels[0] + 1}" if cluster_name else "127.0.0.1"
     port = random.randrange(20000, 30000) if cluster_name else free_port()
@@ -108,7 +109,7 @@ def start(command, nodes, cluster_name=None, env=None):
                 variables.setdefault("SLIMCCL_NODE_ID", f"node{node}")
             full = dict(os.environ, **{name: str(value) for name, value in variables.items()})
             process = subprocess.Popen(prefixes[node] + command, env=full, stdin=subprocess.DEVNULL,
-                                       stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                       stdout=output, stderr=subprocess.STDOUT,
                                        preexec_fn=die_with_parent)
             ranks.append(Rank(rank, node, process))
     except BaseException:
@@ -120,24 +121,33 @@ def start(command, nodes, cluster_name=None, env=None):
 def finish(ranks, timeout=120, show=False, stop_on_failure=True):
     """Collects output until all ranks have ended. Returns a list of complaints, empty if all is well."""
     complaints, deadline = [], time.monotonic() + timeout
+
+    def look():
+        for rank in ranks:
+            if rank.code is None and rank.process.poll() is not None:
+                rank.code = rank.process.returncode
+                if rank.code != 0 and stop_on_failure and not complaints:
+                    complaints.append(f"rank {rank.rank} on node {rank.node} {how(rank.code)}")
+
     with selectors.DefaultSelector() as selector:
         for rank in ranks:
             selector.register(rank.process.stdout, selectors.EVENT_READ, rank)
         try:
-            while selector.get_map():
-                for key, _ in selector.select(0.1):
+            # The end of the output comes a little before the end of the process.
+            while selector.get_map() or any(rank.code is None for rank in ranks):
+                for key, _ in selector.select(0.1) if selector.get_map() else ():
                     read_some(key.data, selector, show)
-                for rank in ranks:
-                    if rank.code is None and rank.process.poll() is not None:
-                        rank.code = rank.process.returncode
-                        if rank.code != 0 and stop_on_failure and not complaints:
-                            complaints.append(f"rank {rank.rank} on node {rank.node} {how(rank.code)}")
-                            deadline = min(deadline, time.monotonic() + 2)  # others may explain it
+                failed_before = bool(complaints)
+                look()
+                if complaints and not failed_before:
+                    deadline = min(deadline, time.monotonic() + 2)  # others may explain it
                 if time.monotonic() > deadline:
                     late = [rank.rank for rank in ranks if rank.process.poll() is None]
                     if late and not complaints:
                         complaints.append(f"ranks {late} were still running after {timeout} s")
                     break
+                if not selector.get_map():
+                    time.sleep(0.002)
         finally:
             kill(ranks)
             for rank in ranks:
