@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """./dev test [SUITE...]: builds what the suites need, runs them one after the other, counts cases.
 
-pure, conformance, multi, cluster, abi and cuda are Meson suites of the same build; asan and tsan are
+pure, conformance, multi, soak, cluster, abi and cuda are Meson suites of the same build; asan and tsan are
 builds of their own; shape reads the sources. GoogleTest programs (and the Python tests, in the same
 format) are counted case by case, any other program as one. The last line is
 `N passed, N failed, N skipped`; the exit code is 1 when anything failed.
@@ -17,22 +17,25 @@ import time
 
 ROOT = os.environ["SLIMCCL_ROOT"]
 BUILD = os.environ["SLIMCCL_BUILD"]
-MESON_SUITES = ("pure", "conformance", "multi", "cluster", "abi", "cuda")
-DEFAULT = ("pure", "conformance", "multi", "cluster", "abi", "cuda", "shape")
+MESON_SUITES = ("pure", "conformance", "multi", "soak", "cluster", "abi", "cuda")
+DEFAULT = ("pure", "conformance", "multi", "soak", "cluster", "abi", "cuda", "shape")
 SANITIZERS = {
     "asan": {"folder": "build-asan", "option": "address,undefined",
-             "suites": ("pure", "conformance", "cuda"), "filter": None},
+             "suites": ("pure", "conformance", "threads", "cuda"), "filter": None},
     # UCX is not built for TSan, which would report its insides; loopback and shm are our own code.
     "tsan": {"folder": "build-tsan", "option": "thread", "suites": ("conformance", "threads"),
              "filter": "*-*ucx*:*Ucx*"},
 }
 SANITIZER_ENV = {
-    "ASAN_OPTIONS": "detect_leaks=1:detect_stack_use_after_return=1:abort_on_error=0",
+    "ASAN_OPTIONS": "detect_leaks=1:detect_stack_use_after_return=1:abort_on_error=0:"
+                    "allocator_may_return_null=1",
     "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
     "LSAN_OPTIONS": f"suppressions={ROOT}/tools/dev/lsan.supp:print_suppressions=0",
     # UCX's memory hooks call back into TSan on threads that TSan has already let go.
     "UCX_MEM_MMAP_HOOK_MODE": "none",
-    "TSAN_OPTIONS": f"halt_on_error=0:second_deadlock_stack=1:suppressions={ROOT}/tools/dev/tsan.supp",
+    # Some tests ask for more memory than there can be.
+    "TSAN_OPTIONS": "halt_on_error=0:second_deadlock_stack=1:allocator_may_return_null=1:"
+                    f"suppressions={ROOT}/tools/dev/tsan.supp",
 }
 
 

@@ -1,0 +1,152 @@
+#include "soak/process.h"
+
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+namespace soak {
+
+using std::chrono::duration;
+using std::chrono::milliseconds;
+
+Process::Process(const Options& given)
+    : options(given), notes_(static_cast<size_t>(given.threads)), watchdog_([this] { loop(); }) {}
+
+Process::~Process() {
+  {
+    const std::lock_guard lock(mutex_);
+    done_ = true;
+  }
+  changed_.notify_all();
+  watchdog_.join();
+}
+
+void Process::watch(ncclComm_t comm) {
+  const std::lock_guard lock(mutex_);
+  watched_.insert(comm);
+}
+
+void Process::forget(ncclComm_t comm) {
+  const std::lock_guard lock(mutex_);
+  watched_.erase(comm);
+}
+
+void Process::note(int thread, const std::string& call) {
+  const std::lock_guard lock(mutex_);
+  notes_[static_cast<size_t>(thread)] = {call, Clock::now()};
+}
+
+std::string Process::last_call(int thread) const {
+  return "seed " + std::to_string(options.seed) + ", rank " +
+         std::to_string(options.process * options.threads + thread) + ", " +
+         notes_[static_cast<size_t>(thread)].call;
+}
+
+void Process::fail(int thread, const std::string& why) {
+  const std::lock_guard lock(mutex_);
+  fprintf(stderr, "FAILED: %s: %s\n", last_call(thread).c_str(), why.c_str());
+  fflush(stderr);
+  std::_Exit(1);
+}
+
+void Process::loop() {
+  while (true) {
+    {
+      std::unique_lock lock(mutex_);
+      if (changed_.wait_for(lock, milliseconds(3), [&] { return done_; })) return;
+    }
+    look_at_errors();
+    look_at_clock();
+  }
+}
+
+void Process::look_at_errors() {
+  std::set<ncclComm_t> watched;
+  {
+    const std::lock_guard lock(mutex_);
+    watched = watched_;
+  }
+  for (const ncclComm_t comm : watched) {
+    ncclResult_t state = ncclSuccess;
+    const ncclResult_t asked = ncclCommGetAsyncError(comm, &state);
+    if (asked == ncclSuccess && (state == ncclSuccess || state == ncclInProgress)) continue;
+    const std::string text = ncclGetLastError(comm);
+    const std::lock_guard lock(mutex_);
+    if (!watched_.contains(comm)) continue;
+    for (int thread = 0; thread < options.threads; ++thread)
+      fprintf(stderr, "meanwhile: %s\n", last_call(thread).c_str());
+    fprintf(stderr, "FAILED: the watchdog asked (result %d) and was told %d: %s\n", asked, state,
+            text.c_str());
+    std::_Exit(1);
+  }
+}
+
+void Process::look_at_clock() {
+  const std::lock_guard lock(mutex_);
+  bool hangs = false;
+  for (const Note& note : notes_)
+    hangs |= duration<double>(Clock::now() - note.since).count() > options.hang_s;
+  if (!hangs) return;
+  for (int thread = 0; thread < options.threads; ++thread) {
+    fprintf(stderr, "FAILED: hangs: %s (for %.0f s)\n", last_call(thread).c_str(),
+            duration<double>(Clock::now() - notes_[static_cast<size_t>(thread)].since).count());
+  }
+  fflush(stderr);
+  std::_Exit(9);
+}
+
+void Process::hand_over(int team, std::vector<ncclComm_t> comms) {
+  const std::lock_guard lock(mutex_);
+  handed_[team] = std::move(comms);
+  changed_.notify_all();
+}
+
+ncclComm_t Process::take(int team, size_t index) {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [&] { return handed_.contains(team); });
+  return handed_[team][index];
+}
+
+std::string Process::path(int team) const { return options.folder + "/id." + std::to_string(team); }
+
+void Process::publish(int team, const ncclUniqueId& id) {
+  const std::string partial = path(team) + ".part";
+  FILE* const file = fopen(partial.c_str(), "wb");
+  const bool written = file != nullptr && fwrite(&id, sizeof id, 1, file) == 1;
+  if (!written || fclose(file) != 0 || rename(partial.c_str(), path(team).c_str()) != 0) {
+    fprintf(stderr, "FAILED: cannot write %s\n", partial.c_str());
+    std::_Exit(1);
+  }
+}
+
+ncclUniqueId Process::await(int team) {
+  ncclUniqueId id;
+  while (true) {
+    FILE* const file = fopen(path(team).c_str(), "rb");
+    const bool is_there = file != nullptr && fread(&id, sizeof id, 1, file) == 1;
+    if (file != nullptr) fclose(file);
+    if (is_there) return id;
+    usleep(500);
+  }
+}
+
+void Context::expect_done(ncclResult_t result, const std::vector<ncclComm_t>& comms) {
+  if (result == ncclInProgress) {
+    result = ncclSuccess;
+    for (const ncclComm_t comm : comms) {
+      ncclResult_t state = ncclInProgress;
+      while (state == ncclInProgress) {
+        const ncclResult_t asked = ncclCommGetAsyncError(comm, &state);
+        if (asked != ncclSuccess) state = asked;
+        if (state == ncclInProgress) usleep(20);
+      }
+      if (state != ncclSuccess) result = state;
+    }
+  }
+  if (result != ncclSuccess)
+    fail("result " + std::to_string(result) + ": " + ncclGetLastError(nullptr));
+}
+
+}  // namespace soak

@@ -1,0 +1,64 @@
+#!/usr/bin/python3
+"""Random programs on several shapes of ranks, nodes, processes and threads. In CI ten seconds each,
+with seeds that do not change; SLIMCCL_SOAK_SECONDS=600 makes it ten minutes in all, with a seed of
+the day that is printed. SLIMCCL_SOAK_SEED=N replays one."""
+import os
+import random
+import sys
+import tempfile
+import unittest
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "cluster"))
+import harness  # noqa: E402
+import launch  # noqa: E402
+
+SOAK = os.path.join(harness.BUILD, "tests", "soak", "soak")
+# Pretended nodes speak over loopback, where every rank can reach every other.
+ALWAYS = {"SLIMCCL_ADDRESS": "127.0.0.1", "SLIMCCL_LOG": "none", "SLIMCCL_TIMEOUT_S": "30"}
+SMALL = {"SLIMCCL_SEGMENT": "2048", "SLIMCCL_WINDOW": "2"}
+CHECK = {"SLIMCCL_CHECK": "1"}
+
+
+class Soak(unittest.TestCase):
+    cases = 7
+
+    def soak(self, seed, nodes, threads=1, env=None):
+        total = float(os.environ.get("SLIMCCL_SOAK_SECONDS", "0"))
+        seconds = total / self.cases if total else 8
+        given = os.environ.get("SLIMCCL_SOAK_SEED")
+        seed = int(given) if given else random.randrange(1 << 40) if total else seed
+        print(f"   seed {seed}: {nodes}, {threads} ranks a process, {env or {}}", flush=True)
+        with tempfile.TemporaryDirectory() as folder:
+            command = [SOAK, "--seconds", str(seconds), "--seed", str(seed), "--threads",
+                       str(threads), "--folder", folder, "--hang", "30"]
+            ranks = launch.start(command, nodes, None, {**ALWAYS, **(env or {})})
+            complaints = launch.finish(ranks, seconds + 120)
+        texts = [f"[process {rank.rank}] {line}" for rank in ranks
+                 for line in rank.text.splitlines()[-12:]]
+        self.assertEqual(complaints, [], "\n".join([f"seed {seed}"] + texts))
+        print("   " + ranks[0].text.strip().splitlines()[-1], flush=True)
+
+    def test_one_node(self):
+        self.soak(11, "1x4")
+
+    def test_threads_of_one_process(self):
+        self.soak(12, "1", threads=5, env=SMALL)
+
+    def test_two_nodes_small_segments(self):
+        self.soak(13, "2x2", env=SMALL)
+
+    def test_three_uneven_nodes_checked(self):
+        self.soak(14, "2+2+1", env=CHECK)
+
+    def test_interleaved_nodes_two_ranks_a_process(self):
+        self.soak(15, "0,1,0", threads=2)
+
+    def test_eight_ranks_on_uneven_nodes(self):
+        self.soak(16, "3+1", threads=2, env={**SMALL, "SLIMCCL_WINDOW": "6"})
+
+    def test_two_ranks_checked_small_segments(self):
+        self.soak(17, "1+1", env={**CHECK, **SMALL})
+
+
+if __name__ == "__main__":
+    harness.main()
