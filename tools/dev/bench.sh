@@ -1,11 +1,16 @@
 #!/bin/bash
 # bench.sh [codecs] [FLAGS...]: runs the benchmarks that were built. FLAGS are Google Benchmark's.
+# bench.sh rivals [FLAGS...]: FLAGS are those of rivals.py.
 # Times depend on the machine: compare within one run only.
 set -euo pipefail
 . "$SLIMCCL_ROOT/tools/dev/common.sh"
 if [ "${1:-}" = codecs ]; then
   shift
   exec "$SLIMCCL_ROOT/tools/dev/bench_codecs.sh" --with-peers "$@"
+fi
+if [ "${1:-}" = rivals ]; then
+  shift
+  exec "$SLIMCCL_ROOT/tools/dev/bench_rivals.sh" "$@"
 fi
 codecs=0
 "$SLIMCCL_ROOT/tools/dev/bench_codecs.sh" "$@" || codecs=$?

@@ -10,17 +10,6 @@ packages="fbgemm-gpu-cpu==1.9.0 pywhispercpp==1.5.1" # FBGEMM; ggml is in the se
 wheel="--no-deps --only-binary=:all: --implementation cp --python-version 3.11 --platform manylinux_2_28_x86_64
   --platform manylinux_2_27_x86_64"
 
-find_pip() {
-  local python
-  for python in "$PYTHON" python3 python; do
-    if "$python" -m pip --version >/dev/null 2>&1; then
-      echo "$python -m pip"
-      return 0
-    fi
-  done
-  return 1
-}
-
 # FBGEMM's library names PyTorch's libraries, and finds these beside itself.
 make_stand_ins() {
   local name

@@ -6,7 +6,7 @@ die() { # die MESSAGE [EXIT CODE]
   exit "${2:-1}"
 }
 
-# need_packages build|lint|cluster|pip: installs what is missing, and only then touches the network.
+# need_packages build|lint|cluster|pip|openmpi: installs what is missing, and only then touches the network.
 need_packages() {
   local cluster="iproute2 util-linux"
   local packages="$cluster g++ meson ninja-build pkg-config libucx-dev libhwloc-dev libhwy-dev libgtest-dev
@@ -15,6 +15,7 @@ need_packages() {
   case $1 in
     cluster) packages=$cluster ;;
     pip) packages=python3-pip ;;
+    openmpi) packages="openmpi-bin libopenmpi-dev" ;;
     lint) packages="$packages clang-format clang-tidy" ;;
   esac
   local package missing=()
@@ -41,6 +42,26 @@ need_packages() {
     "${missing[@]}" </dev/null >/dev/null ||
     die "apt-get could not install: ${missing[*]}
   Look at its message above; is there a network, and is this Debian 12?"
+}
+
+# Namespaces need root; only what makes them runs as root.
+as_root() { # as_root CMD...: never returns
+  if [ "$(id -u)" != 0 ] && command -v sudo >/dev/null; then
+    exec sudo --preserve-env=SLIMCCL_ROOT,SLIMCCL_BUILD,PYTHONDONTWRITEBYTECODE,CLUSTER_NAME "$@"
+  fi
+  exec "$@"
+}
+
+# find_pip: prints the command of a Python that has pip; fails when there is none.
+find_pip() {
+  local python
+  for python in "$PYTHON" python3 python; do
+    if "$python" -m pip --version >/dev/null 2>&1; then
+      echo "$python -m pip"
+      return 0
+    fi
+  done
+  return 1
 }
 
 # build FOLDER [MESON OPTIONS...]: configures once, then brings BUILD_TARGETS, or all, up to date.
