@@ -34,12 +34,7 @@ api::Task task_of(const Call& call, const char* count_name, ncclComm_t handle,
 api::Task reduction_task(Call call, ncclRedOp_t op, const char* count_name, ncclComm_t handle,
                          cudaStream_t stream) {
   const auto comm = api::find(handle);
-  const auto how = comm->reductions().resolve(op, call.type, comm->communicator()->ranks());
-  call.reduction = how.reduction;
-  call.divides = how.divides;
-  call.scaling = how.scaling;
-  call.scale = how.scale;
-  call.device_scalar = how.device_scalar;
+  call.how = comm->reductions().resolve(op, call.type, comm->communicator()->ranks());
   return task_of(call, count_name, handle, stream);
 }
 

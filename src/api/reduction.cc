@@ -9,6 +9,7 @@ namespace {
 
 using collectives::Reduction;
 using collectives::Scaling;
+using runtime::HowReduced;
 
 // Ids are unique in the process, so that one communicator's is never taken for another's.
 std::atomic<int> next_id{ncclNumOps};
@@ -38,7 +39,7 @@ void Reductions::destroy(ncclRedOp_t op) {
         " was not made by ncclRedOpCreatePreMulSum for this communicator, or was destroyed before");
 }
 
-ResolvedReduction Reductions::pre_mul_sum(ncclRedOp_t op, ncclDataType_t type) const {
+HowReduced Reductions::pre_mul_sum(ncclRedOp_t op, ncclDataType_t type) const {
   const std::lock_guard lock(mutex_);
   const auto found = operations_.find(op);
   check(found != operations_.end(), ncclInvalidArgument, "operation ", static_cast<int>(op),
@@ -52,7 +53,7 @@ ResolvedReduction Reductions::pre_mul_sum(ncclRedOp_t op, ncclDataType_t type) c
       .scaling = Scaling::kPerRank, .scale = operation.value, .device_scalar = operation.scalar};
 }
 
-ResolvedReduction Reductions::resolve(ncclRedOp_t op, ncclDataType_t type, int ranks) const {
+HowReduced Reductions::resolve(ncclRedOp_t op, ncclDataType_t type, int ranks) const {
   (void)quant::type_bytes(type);  // throws for what is no type
   switch (op) {
     case ncclSum:

@@ -4,19 +4,10 @@
 #include <map>
 #include <mutex>
 
-#include "collectives/plan.h"
+#include "runtime/work.h"
 #include "slimccl/nccl.h"
 
 namespace slimccl::api {
-
-// How a reduction is carried.
-struct ResolvedReduction {
-  collectives::Reduction reduction = collectives::Reduction::kSum;
-  bool divides = false;
-  collectives::Scaling scaling = collectives::Scaling::kNone;
-  quant::Scalar scale{};
-  const void* device_scalar = nullptr;  // read when the call runs, in place of `scale`
-};
 
 // The PreMulSum operations of one communicator. Any thread.
 class Reductions {
@@ -28,7 +19,7 @@ class Reductions {
   void destroy(ncclRedOp_t op);
   // Throws Error for an operation that is unknown, not of this communicator, or of another type.
   // What is returned does not need the operation any more.
-  [[nodiscard]] ResolvedReduction resolve(ncclRedOp_t op, ncclDataType_t type, int ranks) const;
+  [[nodiscard]] runtime::HowReduced resolve(ncclRedOp_t op, ncclDataType_t type, int ranks) const;
 
  private:
   struct PreMulSum {
@@ -37,7 +28,7 @@ class Reductions {
     const void* scalar;  // where to read it at each call; null: `value` holds
   };
 
-  [[nodiscard]] ResolvedReduction pre_mul_sum(ncclRedOp_t op, ncclDataType_t type) const;
+  [[nodiscard]] runtime::HowReduced pre_mul_sum(ncclRedOp_t op, ncclDataType_t type) const;
 
   mutable std::mutex mutex_;
   std::map<int, PreMulSum> operations_;

@@ -64,7 +64,7 @@ Plan plan_reduce(const Shape& shape, const Topology& topology, const Codecs&, in
                  bool in_place) {
   PlanWriter plan(shape, topology, rank);
   const uint64_t elems = plan.elems_of(0);
-  if (elems == 0 || (plan.ranks() == 1 && in_place && !plan.scaling())) return {};
+  if (elems == 0 || nothing_to_do(shape, topology, in_place)) return {};
   const Chain chain(topology, shape.root);
   const int place = chain.place_of(plan.node()), entry = chain.entry_at(place);
   constexpr int kInNode = 1;

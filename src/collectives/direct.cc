@@ -28,11 +28,6 @@ std::vector<Operand> summands(PlanWriter& plan, int owner, TagOwner&& tag_owner)
   return sources;
 }
 
-bool nothing_to_do(const PlanWriter& plan, bool in_place) {
-  if (plan.shape().count == 0) return true;
-  return plan.ranks() == 1 && in_place && !plan.scaling();
-}
-
 }  // namespace
 
 Plan plan_all_gather(const Shape& shape, const Topology& topology, const Codecs&, int rank,
@@ -54,7 +49,7 @@ Plan plan_reduce_scatter(const Shape& shape, const Topology& topology, const Cod
                          bool in_place) {
   PlanWriter plan(shape, topology, rank);
   const uint64_t elems = plan.elems_of(rank);
-  if (elems == 0 || nothing_to_do(plan, in_place)) return {};
+  if (elems == 0 || nothing_to_do(shape, topology, in_place)) return {};
   for (int owner = 0; owner < plan.ranks(); ++owner) {
     if (owner == rank) continue;
     const Operand mine = plan.summand(kPrepare, elems, plan.input(owner, true));
@@ -69,7 +64,7 @@ Plan plan_all_reduce(const Shape& shape, const Topology& topology, const Codecs&
                      bool in_place) {
   PlanWriter plan(shape, topology, rank);
   const uint64_t elems = plan.elems_of(0);
-  if (elems == 0 || nothing_to_do(plan, in_place)) return {};
+  if (elems == 0 || nothing_to_do(shape, topology, in_place)) return {};
   if (plan.ranks() > 1) {
     const Operand mine = plan.summand(kPrepare, elems, plan.input(0, true));
     for (int peer = 0; peer < plan.ranks(); ++peer) {
@@ -103,7 +98,7 @@ Plan plan_reduce(const Shape& shape, const Topology& topology, const Codecs&, in
                  bool in_place) {
   PlanWriter plan(shape, topology, rank);
   const uint64_t elems = plan.elems_of(0);
-  if (elems == 0 || nothing_to_do(plan, in_place)) return {};
+  if (elems == 0 || nothing_to_do(shape, topology, in_place)) return {};
   if (rank != shape.root) {
     const Operand mine = plan.summand(kPrepare, elems, plan.input(0, true));
     plan.send_acknowledged(kExchange, shape.root, Phase::kPartial, elems, mine);

@@ -19,6 +19,12 @@ inline constexpr int kTagRankBits = 20, kTagBits = 23;
   return shape.scaling == Scaling::kPerRank ? quant::wide_codec(shape.type) : Codec::kTensor;
 }
 
+// One rank that has its own input already.
+[[nodiscard]] inline bool nothing_to_do(const Shape& shape, const Topology& topology,
+                                        bool in_place) {
+  return topology.ranks() == 1 && in_place && shape.scaling == Scaling::kNone;
+}
+
 class PlanWriter {
  public:
   PlanWriter(const Shape& shape, const Topology& topology, int rank)

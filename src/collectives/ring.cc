@@ -75,10 +75,6 @@ class Ring {
   Operand partial_{};  // what came last
 };
 
-bool nothing_to_do(const Shape& shape, const Topology& topology, bool in_place) {
-  return topology.ranks() == 1 && in_place && shape.scaling == Scaling::kNone;
-}
-
 }  // namespace
 
 std::vector<int> order(const Topology& topology) {

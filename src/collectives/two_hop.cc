@@ -160,11 +160,6 @@ class TwoHop {
   std::optional<Operand> own_partial_;
 };
 
-// One rank that has its own input already.
-bool nothing_to_do(const Shape& shape, const Topology& topology, bool in_place) {
-  return topology.ranks() == 1 && in_place && shape.scaling == Scaling::kNone;
-}
-
 }  // namespace
 
 Plan plan_reduce_scatter(const Shape& shape, const Topology& topology, const Codecs& codecs,

@@ -17,9 +17,9 @@ Shape shape_of(const Call& call) {
   return {.op = call.op,
           .type = call.type,
           .count = call.count,
-          .scaling = call.scaling,
-          .reduction = call.reduction,
-          .divides = call.divides,
+          .scaling = call.how.scaling,
+          .reduction = call.how.reduction,
+          .divides = call.how.divides,
           .root = call.root};
 }
 
@@ -85,8 +85,8 @@ std::optional<Operation> Communicator::decide(const Call& call) {
                    static_cast<std::byte*>(call.output),
                    layout.alias,
                    layout.in_place,
-                   call.scale,
-                   call.device_scalar};
+                   call.how.scale,
+                   call.how.device_scalar};
 }
 
 void Communicator::check_process() const {

@@ -10,6 +10,15 @@
 
 namespace slimccl::runtime {
 
+// How a reduction is carried; nothing to say of other collectives.
+struct HowReduced {
+  collectives::Reduction reduction = collectives::Reduction::kSum;
+  bool divides = false;  // see collectives::Shape
+  collectives::Scaling scaling = collectives::Scaling::kNone;
+  quant::Scalar scale{};
+  const void* device_scalar = nullptr;  // read when the call runs, in place of `scale`
+};
+
 // One collective as the API hands it over: its arguments checked, but how it is carried not yet
 // decided. A rank that has no part in a buffer (a broadcast's input off the root) leaves it null.
 struct Call {
@@ -19,11 +28,7 @@ struct Call {
   const void* input;
   void* output;
   int root = 0;
-  collectives::Reduction reduction = collectives::Reduction::kSum;
-  bool divides = false;
-  collectives::Scaling scaling = collectives::Scaling::kNone;
-  quant::Scalar scale{};
-  const void* device_scalar = nullptr;  // read when the call runs, in place of `scale`
+  HowReduced how{};
 };
 
 // One communicator's part of a group. Works of a communicator run one after the other, in the order
