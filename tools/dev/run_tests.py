@@ -21,7 +21,7 @@ MESON_SUITES = ("pure", "conformance", "multi", "soak", "cluster", "abi", "cuda"
 DEFAULT = ("pure", "conformance", "multi", "soak", "cluster", "abi", "cuda", "shape")
 SANITIZERS = {
     "asan": {"folder": "build-asan", "option": "address,undefined",
-             "suites": ("pure", "conformance", "threads", "cuda"), "filter": None},
+             "suites": ("pure", "conformance", "cuda"), "filter": None},
     # UCX is not built for TSan, which would report its insides; loopback and shm are our own code.
     "tsan": {"folder": "build-tsan", "option": "thread", "suites": ("conformance", "threads"),
              "filter": "*-*ucx*:*Ucx*"},
