@@ -19,7 +19,20 @@ OPERATIONS = ("all_reduce", "all_gather", "reduce_scatter")
 
 
 def running(pids):
-    return [pid for pid in pids if os.path.exists(f"/proc/{pid}")]
+    """Those that still run after a moment; the dead may stay in /proc until somebody asks for them."""
+    left, deadline = pids, time.monotonic() + 2
+    while left and time.monotonic() < deadline:
+        left = [pid for pid in left if state(pid) not in ("", "Z", "X")]
+        time.sleep(0.02)
+    return left
+
+
+def state(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
 
 
 class Groups(unittest.TestCase):
@@ -114,6 +127,21 @@ class Groups(unittest.TestCase):
             group.time(0.5)
         group.close()
         self.assertEqual(running(pids), [])
+
+    def test_ranks_outlive_no_launcher(self):
+        def start(path, log):
+            ranks = [launch.start(["sh", "-c", f"RANK={rank} WORLD_SIZE=4 " + '"$1" "$0" hang & wait', path, STUB],
+                                  [0], None, None, output=log)[0] for rank in range(RANKS)]
+            return [rank.process for rank in ranks]
+
+        group = rivals_groups.Group("library", RANKS, self.folder, start)
+        self.addCleanup(group.close)
+        group.open(30)
+        group.ask(f"prepare all_reduce {ELEMS}", 30)
+        group.send(f"time {time.monotonic_ns()}")
+        hanging = group.connections[1]
+        group.close()
+        self.assertEqual(running([hanging.pid]), [])
 
     def test_ranks_that_do_not_come(self):
         with self.assertRaisesRegex(rivals_groups.GroupFailure, "before all ranks were there; .*usage"):

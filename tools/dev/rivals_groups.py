@@ -98,7 +98,8 @@ def start_openmpi(programs, topology, cluster, path, log):
 def start_oneccl(programs, topology, cluster, path, log):
     libfabric = os.path.join(programs["peers"], "mpich", "lib", "mpich")
     env = {"CCL_ATL_TRANSPORT": "ofi", "CCL_ATL_SHM": "1", "CCL_KVS_IFACE": "eth0", "FI_PROVIDER": "tcp",
-           "FI_TCP_IFACE": "eth0", "CCL_YIELD": "sched_yield", "LD_LIBRARY_PATH": libfabric}
+           "FI_TCP_IFACE": "eth0", "CCL_YIELD": "sched_yield", "CCL_LOG_LEVEL": "error",
+           "LD_LIBRARY_PATH": libfabric}
     return rank_processes(programs["oneCCL"], topology, cluster, path, log, env)
 
 
@@ -190,7 +191,7 @@ class Group:
     def ask(self, line, timeout):
         """Sends the line to all ranks; their answers in the order of ranks."""
         self.send(line)
-        return self.receive(line, time.monotonic() + timeout)
+        return self.receive(line.split()[0], time.monotonic() + timeout)
 
     def time(self, timeout, lead=0.01):
         """Seconds of one call, of the slowest rank. All ranks start `lead` seconds from now."""
@@ -202,7 +203,7 @@ class Group:
             try:
                 connection.send(line)
             except OSError:
-                self.fail(f"rank {connection.rank} has gone before '{line}'")
+                self.fail(f"rank {connection.rank} had gone before '{line.split()[0]}'")
 
     def receive(self, what, deadline):
         answers = []
@@ -219,7 +220,7 @@ class Group:
         time.sleep(0.2)  # for last words
         with open(self.log, errors="replace") as file:
             lines = [line.strip() for line in file if line.strip()]
-        raise GroupFailure("; ".join([reason, *lines[-3:]]))
+        raise GroupFailure("; ".join([reason, *(line[:100] for line in lines[-3:])]))
 
     def cpu_seconds(self):
         return sum(connection.cpu_seconds() for connection in self.connections)
