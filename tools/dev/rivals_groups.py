@@ -26,7 +26,7 @@ SETTINGS = {
         ("mpiexec -iface eth0", "the launcher's own connections"),
         ("MPIR_CVAR_CH4_NETMOD=ofi FI_PROVIDER=tcp FI_TCP_IFACE=eth0",
          "the cluster's interface; its default, UCX, is a little slower here"),
-        ("MPIR_CVAR_POLLS_BEFORE_YIELD=10", "two nodes share the cores: faster than its 1000"),
+        ("MPIR_CVAR_POLLS_BEFORE_YIELD=10", "two nodes share the cores: not slower than its 1000 here"),
     ),
     "OpenMPI": (
         ("--mca plm_rsh_agent cluster_rsh", "there is no sshd on the pretend nodes"),
