@@ -78,6 +78,9 @@ cudaError_t cudaStreamAddCallback(cudaStream_t stream, cudaStreamCallback_t func
   };
   return bound_call(__func__, [&] {
     require(function != nullptr && flags == 0, cudaErrorInvalidValue);
+    auto capturing = driver::CU_STREAM_CAPTURE_STATUS_NONE;
+    require_driver(driver::cuStreamIsCapturing(handle(stream), &capturing));
+    require(capturing == driver::CU_STREAM_CAPTURE_STATUS_NONE, cudaErrorStreamCaptureUnsupported);
     auto callback = std::make_unique<Callback>(Callback{stream, function, user_data});
     const auto run = [](void* given) {
       const std::unique_ptr<Callback> own(static_cast<Callback*>(given));

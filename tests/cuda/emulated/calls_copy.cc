@@ -35,6 +35,7 @@ void copy(Stream& stream, CUdeviceptr into, CUdeviceptr from, size_t bytes, Wait
 
 CUresult cuMemcpy(CUdeviceptr into, CUdeviceptr from, size_t bytes) {
   return call(__func__, [&] {
+    forbid_unsafe_in_capture();
     if (bytes > 0) copy(*stream_of(nullptr), into, from, bytes, Wait::kAlways);
   });
 }

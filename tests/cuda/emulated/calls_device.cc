@@ -97,7 +97,11 @@ CUresult cuCtxGetDevice(CUdevice* device) {
 }
 
 CUresult cuCtxSynchronize() {
-  return call(__func__, [&] { synchronize(current(), __func__); });
+  return call(__func__, [&] {
+    forbid_in_capture(current());
+    forbid_unsafe_in_capture();
+    synchronize(current(), "cuCtxSynchronize");
+  });
 }
 
 }  // namespace slimccl::device

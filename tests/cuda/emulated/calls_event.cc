@@ -14,6 +14,7 @@ void record(CUevent event_handle, CUstream handle) {
   const std::shared_ptr<Event> event = state().events.get(event_handle);
   const std::shared_ptr<Stream> stream = stream_of(handle);
   require(&event->context == &stream->context, CUDA_ERROR_INVALID_HANDLE);
+  if (captures_recording(*event, *stream)) return;
   const uint64_t ticket = event->record();
   enqueue(*stream, "record an event", [event, ticket](std::mt19937&) { event->reached(ticket); });
 }
@@ -48,6 +49,8 @@ CUresult cuEventRecordWithFlags(CUevent event, CUstream stream, unsigned flags) 
 CUresult cuEventQuery(CUevent handle) {
   return call(__func__, [&] {
     const std::shared_ptr<Event> event = state().events.get(handle);
+    forbid_if_captured(*event);
+    forbid_unsafe_in_capture();
     require(event->has_reached(event->recorded()), CUDA_ERROR_NOT_READY);
   });
 }
@@ -55,6 +58,8 @@ CUresult cuEventQuery(CUevent handle) {
 CUresult cuEventSynchronize(CUevent handle) {
   return call(__func__, [&] {
     const std::shared_ptr<Event> event = state().events.get(handle);
+    forbid_if_captured(*event);
+    forbid_unsafe_in_capture();
     event->wait(event->recorded(), "cuEventSynchronize");
   });
 }
@@ -75,8 +80,10 @@ CUresult cuEventElapsedTime_v2(float* milliseconds, CUevent begin_handle, CUeven
 CUresult cuStreamWaitEvent(CUstream handle, CUevent event_handle, unsigned) {
   return call(__func__, [&] {
     const std::shared_ptr<Event> event = state().events.get(event_handle);
+    const std::shared_ptr<Stream> stream = stream_of(handle);
+    if (captures_wait(stream, *event)) return;
     const uint64_t ticket = event->recorded();
-    enqueue(*stream_of(handle), "wait for an event",
+    enqueue(*stream, "wait for an event",
             [event, ticket](std::mt19937&) { event->wait(ticket, "an event, in a stream"); });
   });
 }

@@ -13,6 +13,7 @@ using namespace slimccl::emulated;
 // do, which a program that holds back a stream's progress must not rely on being otherwise.
 CUresult cuMemAlloc_v2(CUdeviceptr* address, size_t bytes) {
   return call(__func__, [&] {
+    forbid_unsafe_in_capture();
     require(bytes > 0, CUDA_ERROR_INVALID_VALUE);
     synchronize(current(), "an allocation");
     *address = memory().allocate(current().device, bytes);
@@ -22,6 +23,7 @@ CUresult cuMemAlloc_v2(CUdeviceptr* address, size_t bytes) {
 
 CUresult cuMemFree_v2(CUdeviceptr address) {
   return call(__func__, [&] {
+    forbid_unsafe_in_capture();
     if (address == 0) return;
     synchronize(current(), "a release of memory");
     require(memory().release(current().device, address), CUDA_ERROR_INVALID_VALUE);
@@ -30,6 +32,7 @@ CUresult cuMemFree_v2(CUdeviceptr address) {
 
 CUresult cuMemHostAlloc(void** memory_out, size_t bytes, unsigned) {
   return call(__func__, [&] {
+    forbid_unsafe_in_capture();
     require(bytes > 0, CUDA_ERROR_INVALID_VALUE);
     synchronize(current(), "an allocation");
     *memory_out = memory().allocate_pinned(bytes);
@@ -39,6 +42,7 @@ CUresult cuMemHostAlloc(void** memory_out, size_t bytes, unsigned) {
 
 CUresult cuMemFreeHost(void* pinned) {
   return call(__func__, [&] {
+    forbid_unsafe_in_capture();
     synchronize(current(), "a release of memory");
     require(memory().release_pinned(pinned), CUDA_ERROR_INVALID_VALUE);
   });
@@ -46,6 +50,7 @@ CUresult cuMemFreeHost(void* pinned) {
 
 CUresult cuMemHostRegister_v2(void* pageable, size_t bytes, unsigned) {
   return call(__func__, [&] {
+    forbid_unsafe_in_capture();
     require(pageable != nullptr && bytes > 0, CUDA_ERROR_INVALID_VALUE);
     synchronize(current(), "a registration of memory");
     require(memory().register_pinned(pageable, bytes), CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED);
@@ -54,6 +59,7 @@ CUresult cuMemHostRegister_v2(void* pageable, size_t bytes, unsigned) {
 
 CUresult cuMemHostUnregister(void* pinned) {
   return call(__func__, [&] {
+    forbid_unsafe_in_capture();
     synchronize(current(), "a release of memory");
     require(memory().unregister_pinned(pinned), CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED);
   });
@@ -68,6 +74,7 @@ CUresult cuMemGetInfo_v2(size_t* free, size_t* total) {
 
 CUresult cuMemcpyHtoD_v2(CUdeviceptr into, const void* from, size_t bytes) {
   return call(__func__, [&] {
+    forbid_unsafe_in_capture();
     const std::shared_ptr<Stream> stream = stream_of(nullptr);
     stream->wait(copy_to_device(*stream, into, from, bytes), "cuMemcpyHtoD");
   });
@@ -75,13 +82,17 @@ CUresult cuMemcpyHtoD_v2(CUdeviceptr into, const void* from, size_t bytes) {
 
 CUresult cuMemcpyDtoH_v2(void* into, CUdeviceptr from, size_t bytes) {
   return call(__func__, [&] {
+    forbid_unsafe_in_capture();
     const std::shared_ptr<Stream> stream = stream_of(nullptr);
     stream->wait(copy_to_host(*stream, into, from, bytes), "cuMemcpyDtoH");
   });
 }
 
 CUresult cuMemcpyDtoD_v2(CUdeviceptr into, CUdeviceptr from, size_t bytes) {
-  return call(__func__, [&] { copy_on_device(*stream_of(nullptr), into, from, bytes); });
+  return call(__func__, [&] {
+    forbid_unsafe_in_capture();
+    copy_on_device(*stream_of(nullptr), into, from, bytes);
+  });
 }
 
 CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr into, const void* from, size_t bytes, CUstream handle) {
@@ -101,7 +112,10 @@ CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr into, CUdeviceptr from, size_t bytes, 
 }
 
 CUresult cuMemsetD8_v2(CUdeviceptr into, unsigned char value, size_t bytes) {
-  return call(__func__, [&] { fill(*stream_of(nullptr), into, value, bytes); });
+  return call(__func__, [&] {
+    forbid_unsafe_in_capture();
+    fill(*stream_of(nullptr), into, value, bytes);
+  });
 }
 
 CUresult cuMemsetD8Async(CUdeviceptr into, unsigned char value, size_t bytes, CUstream handle) {

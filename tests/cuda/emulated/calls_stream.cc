@@ -84,18 +84,28 @@ CUresult cuStreamGetFlags(CUstream handle, unsigned* flags) {
 
 // Returns at once; what was enqueued is still done.
 CUresult cuStreamDestroy_v2(CUstream handle) {
-  return call(__func__, [&] { state().streams.take(handle)->close(); });
+  return call(__func__, [&] {
+    forbid_in_capture(*state().streams.get(handle));
+    state().streams.take(handle)->close();
+  });
 }
 
 CUresult cuStreamSynchronize(CUstream handle) {
   return call(__func__, [&] {
     const std::shared_ptr<Stream> stream = stream_of(handle);
+    forbid_in_capture(*stream);
+    forbid_unsafe_in_capture();
     stream->wait(stream->pushed(), "cuStreamSynchronize");
   });
 }
 
 CUresult cuStreamQuery(CUstream handle) {
-  return call(__func__, [&] { require(stream_of(handle)->idle(), CUDA_ERROR_NOT_READY); });
+  return call(__func__, [&] {
+    const std::shared_ptr<Stream> stream = stream_of(handle);
+    forbid_in_capture(*stream);
+    forbid_unsafe_in_capture();
+    require(stream->idle(), CUDA_ERROR_NOT_READY);
+  });
 }
 
 CUresult cuStreamWaitValue32_v2(CUstream handle, CUdeviceptr address, uint32_t value,

@@ -42,6 +42,7 @@ uint64_t copy_to_device(Stream& stream, CUdeviceptr into, const void* from, size
       std::memcpy(reach_now(context, into, bytes, "a copy"), from, bytes);
     });
   }
+  forbid_in_capture(stream);
   const auto* first = static_cast<const std::byte*>(from);
   return enqueue(stream, "copy to the device",
                  [into, &context, staged = std::vector(first, first + bytes)](std::mt19937&) {
@@ -54,6 +55,7 @@ uint64_t copy_to_host(Stream& stream, void* into, CUdeviceptr from, size_t bytes
   const Context& context = stream.context;
   require_host_memory(into);
   require_device_memory(context, from, bytes);
+  if (!memory().is_pinned(into, bytes)) forbid_in_capture(stream);
   return enqueue(stream, "copy to the host", [=, &context](std::mt19937&) {
     std::memcpy(into, reach_now(context, from, bytes, "a copy"), bytes);
   });
@@ -82,6 +84,7 @@ uint64_t copy_between_devices(Stream& stream, CUdeviceptr into, CUdeviceptr from
 uint64_t copy_on_host(Stream& stream, void* into, const void* from, size_t bytes) {
   require_host_memory(into);
   require_host_memory(from);
+  forbid_in_capture(stream);
   return enqueue(stream, "copy on the host",
                  [=](std::mt19937&) { std::memmove(into, from, bytes); });
 }

@@ -137,6 +137,7 @@ void wait_before(Stream& stream, const std::shared_ptr<Stream>& earlier) {
 }  // namespace
 
 uint64_t enqueue(Stream& stream, const std::string& what, Stream::Work work) {
+  if (captures_operation(stream)) return stream.pushed();
   const std::shared_ptr<Stream>& stream_0 = stream.context.stream_0;
   if (&stream == stream_0.get()) {
     for (const auto& other : streams_of(stream.context)) {

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "cuda/emulated/capture.h"
 #include "cuda/emulated/fatbin.h"
 #include "cuda/emulated/more_abi.h"
 #include "cuda/emulated/stream.h"
@@ -86,6 +87,7 @@ struct State {
   Handles<Event, CUevent> events;
   Handles<Library, CUlibrary> libraries;
   Handles<Kernel, CUkernel> kernels;
+  Handles<Graph, CUgraph> graphs;
 };
 [[nodiscard]] State& state();
 
@@ -116,7 +118,8 @@ CUresult call(const char* function, Body&& body) noexcept {
 [[nodiscard]] std::shared_ptr<Stream> stream_of(CUstream handle);
 // The same, refused unless it belongs to the current context.
 [[nodiscard]] std::shared_ptr<Stream> own_stream_of(CUstream handle);
-// Enqueues work, in turn with stream 0 where CUDA says so; the ticket to wait for.
+// Enqueues work, in turn with stream 0 where CUDA says so; the ticket to wait for. A stream in
+// capture keeps no work: there is nothing to wait for.
 uint64_t enqueue(Stream& stream, const std::string& what, Stream::Work work);
 // Waits until all that was enqueued in the context is done.
 void synchronize(Context& context, const std::string& what);

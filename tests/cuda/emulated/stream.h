@@ -18,6 +18,8 @@
 namespace slimccl::emulated {
 
 struct Context;
+struct Capture;
+struct CaptureMark;
 
 // Waits, for as long as the deadline of the settings allows; beyond it, a fault that names `what`.
 void wait_within_deadline(std::condition_variable& changed, std::unique_lock<std::mutex>& lock,
@@ -39,7 +41,8 @@ class Stream : public std::enable_shared_from_this<Stream> {
 
   Context& context;
   const bool blocking;
-  const int priority;  // told, never obeyed
+  const int priority;                // told, never obeyed
+  std::shared_ptr<Capture> capture;  // for capture.cc
 
  private:
   struct Operation {
@@ -76,6 +79,7 @@ class Event {
 
   Context& context;
   const bool timed;
+  std::shared_ptr<const CaptureMark> mark;  // for capture.cc
 
  private:
   mutable std::mutex mutex_;
