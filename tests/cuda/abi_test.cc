@@ -6,6 +6,9 @@
 
 #include <type_traits>
 
+#include "cuda/emulated/attributes.h"
+#include "cuda/emulated/more_abi.h"
+
 #ifdef HAVE_CUDA_HEADER
 #include <cuda.h>
 
@@ -47,6 +50,7 @@ TEST(CudaAbiTest, FunctionsAreThoseOfTheToolkit) {
   EXPECT_TRUE((SameAbi<CUresult(__VA_ARGS__), std::remove_pointer_t<decltype(&::name)>>::value)) \
       << #symbol;
   SLIMCCL_CUDA_FUNCTIONS(SLIMCCL_CHECK)
+  SLIMCCL_MORE_CUDA_FUNCTIONS(SLIMCCL_CHECK)
 #undef SLIMCCL_CHECK
 }
 
@@ -54,6 +58,11 @@ TEST(CudaAbiTest, ValuesAreThoseOfTheToolkit) {
 #define SLIMCCL_CHECK(name, value) EXPECT_EQ(static_cast<long>(::name), value) << #name;
   SLIMCCL_CUDA_RESULTS(SLIMCCL_CHECK)
   SLIMCCL_CUDA_CONSTANTS(SLIMCCL_CHECK)
+  SLIMCCL_MORE_CUDA_RESULTS(SLIMCCL_CHECK)
+  SLIMCCL_MORE_CUDA_CONSTANTS(SLIMCCL_CHECK)
+#undef SLIMCCL_CHECK
+#define SLIMCCL_CHECK(name, number, ...) EXPECT_EQ(static_cast<long>(::name), number) << #name;
+  SLIMCCL_EMULATED_ATTRIBUTES(SLIMCCL_CHECK)
 #undef SLIMCCL_CHECK
 }
 

@@ -10,11 +10,6 @@ using namespace slimccl::emulated;
 
 namespace {
 
-Context& context_of_device(CUdevice device) {
-  require(device >= 0 && device < settings().devices, CUDA_ERROR_INVALID_DEVICE);
-  return state().contexts[static_cast<size_t>(device)];
-}
-
 // The last user of a device's primary context is gone, and all that it held with it.
 void tear_down(Context& context) {
   synchronize(context, "the release of a context");
@@ -48,6 +43,13 @@ CUresult cuGetErrorName(CUresult result, const char** name) {
     SLIMCCL_CUDA_RESULTS(SLIMCCL_CASE)
 #undef SLIMCCL_CASE
   }
+#define SLIMCCL_NAME_IF(result_name, value)     \
+  if (result == static_cast<CUresult>(value)) { \
+    *name = #result_name;                       \
+    return CUDA_SUCCESS;                        \
+  }
+  SLIMCCL_MORE_CUDA_RESULTS(SLIMCCL_NAME_IF)
+#undef SLIMCCL_NAME_IF
   *name = nullptr;
   return CUDA_ERROR_INVALID_VALUE;
 }
@@ -59,29 +61,13 @@ CUresult cuGetErrorString(CUresult result, const char** text) {
   return known;
 }
 
-CUresult cuDeviceGetCount(int* count) {
-  return call(__func__, [&] { *count = settings().devices; });
-}
-
-CUresult cuDeviceGet(CUdevice* device, int ordinal) {
-  return call(__func__, [&] { *device = context_of_device(ordinal).device; });
-}
-
-CUresult cuDeviceGetAttribute(int* value, CUconstant attribute, CUdevice device) {
-  return call(__func__, [&] {
-    (void)context_of_device(device);
-    const bool major = attribute == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR;
-    require(major || attribute == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
-            CUDA_ERROR_INVALID_VALUE);
-    *value = major ? settings().capability / 10 : settings().capability % 10;
-  });
-}
-
 CUresult cuDevicePrimaryCtxRetain(CUcontext* context, CUdevice device) {
   return call(__func__, [&] {
     Context& primary = context_of_device(device);
     const std::lock_guard lock(state().mutex);
     if (primary.retained++ == 0) {
+      ++primary.generation;
+      primary.peers.clear();
       primary.stream_0 = Stream::start(primary, true);
       primary.streams = {primary.stream_0};
     }
@@ -111,7 +97,11 @@ CUresult cuCtxGetDevice(CUdevice* device) {
 }
 
 CUresult cuCtxSynchronize() {
-  return call(__func__, [&] { synchronize(current(), __func__); });
+  return call(__func__, [&] {
+    forbid_in_capture(current());
+    forbid_unsafe_in_capture();
+    synchronize(current(), "cuCtxSynchronize");
+  });
 }
 
 }  // namespace slimccl::device

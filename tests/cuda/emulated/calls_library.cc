@@ -44,6 +44,7 @@ void check_limits(const LaunchShape& shape, const KernelInfo& info, unsigned sha
 CUresult cuLibraryLoadData(CUlibrary* handle, const void* image, void*, void**,
                            unsigned option_count, void*, void**, unsigned library_option_count) {
   return call(__func__, [&] {
+    forbid_unsafe_in_capture();
     require(image != nullptr && option_count == 0 && library_option_count == 0,
             CUDA_ERROR_INVALID_VALUE);
     try {

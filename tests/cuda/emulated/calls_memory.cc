@@ -1,7 +1,5 @@
 // The emulated driver's calls about memory: allocation, copies, fills.
-#include <cstring>
-#include <vector>
-
+#include "cuda/emulated/copies.h"
 #include "cuda/emulated/exported.h"
 #include "cuda/emulated/memory.h"
 #include "cuda/emulated/settings.h"
@@ -11,76 +9,11 @@ namespace slimccl::device {
 
 using namespace slimccl::emulated;
 
-namespace {
-
-// What was reachable when the operation was enqueued must still be when the stream comes to it.
-std::byte* reach_now(const Context& context, CUdeviceptr address, size_t bytes, const char* what) {
-  std::byte* found = memory().reach(context.device, address, bytes);
-  if (found == nullptr)
-    fault(std::string(what) + " found its memory freed: " + memory().describe(address));
-  return found;
-}
-
-void require_device_memory(const Context& context, CUdeviceptr address, size_t bytes) {
-  require(memory().reach(context.device, address, bytes) != nullptr, CUDA_ERROR_INVALID_VALUE);
-}
-
-void require_host_memory(const void* host) {
-  require(host != nullptr && !memory().is_device(reinterpret_cast<uint64_t>(host)),
-          CUDA_ERROR_INVALID_VALUE);
-}
-
-uint64_t copy_to_device(Stream& stream, CUdeviceptr into, const void* from, size_t bytes) {
-  const Context& context = stream.context;
-  require_host_memory(from);
-  require_device_memory(context, into, bytes);
-  if (memory().is_pinned(from, bytes)) {
-    return enqueue(stream, "copy to the device", [=, &context](std::mt19937&) {
-      std::memcpy(reach_now(context, into, bytes, "a copy"), from, bytes);
-    });
-  }
-  // Pageable memory is read before the call returns.
-  const auto* first = static_cast<const std::byte*>(from);
-  return enqueue(stream, "copy to the device",
-                 [into, &context, staged = std::vector(first, first + bytes)](std::mt19937&) {
-                   std::byte* found = reach_now(context, into, staged.size(), "a copy");
-                   std::memcpy(found, staged.data(), staged.size());
-                 });
-}
-
-uint64_t copy_to_host(Stream& stream, void* into, CUdeviceptr from, size_t bytes) {
-  const Context& context = stream.context;
-  require_host_memory(into);
-  require_device_memory(context, from, bytes);
-  return enqueue(stream, "copy to the host", [=, &context](std::mt19937&) {
-    std::memcpy(into, reach_now(context, from, bytes, "a copy"), bytes);
-  });
-}
-
-uint64_t copy_on_device(Stream& stream, CUdeviceptr into, CUdeviceptr from, size_t bytes) {
-  const Context& context = stream.context;
-  require_device_memory(context, into, bytes);
-  require_device_memory(context, from, bytes);
-  return enqueue(stream, "copy on the device", [=, &context](std::mt19937&) {
-    std::memmove(reach_now(context, into, bytes, "a copy"),
-                 reach_now(context, from, bytes, "a copy"), bytes);
-  });
-}
-
-uint64_t fill(Stream& stream, CUdeviceptr into, unsigned char value, size_t bytes) {
-  const Context& context = stream.context;
-  require_device_memory(context, into, bytes);
-  return enqueue(stream, "fill", [=, &context](std::mt19937&) {
-    std::memset(reach_now(context, into, bytes, "a fill"), value, bytes);
-  });
-}
-
-}  // namespace
-
 // As on a GPU, allocation and release may wait for all that the device has to do: here they always
 // do, which a program that holds back a stream's progress must not rely on being otherwise.
 CUresult cuMemAlloc_v2(CUdeviceptr* address, size_t bytes) {
   return call(__func__, [&] {
+    forbid_unsafe_in_capture();
     require(bytes > 0, CUDA_ERROR_INVALID_VALUE);
     synchronize(current(), "an allocation");
     *address = memory().allocate(current().device, bytes);
@@ -90,6 +23,7 @@ CUresult cuMemAlloc_v2(CUdeviceptr* address, size_t bytes) {
 
 CUresult cuMemFree_v2(CUdeviceptr address) {
   return call(__func__, [&] {
+    forbid_unsafe_in_capture();
     if (address == 0) return;
     synchronize(current(), "a release of memory");
     require(memory().release(current().device, address), CUDA_ERROR_INVALID_VALUE);
@@ -98,6 +32,7 @@ CUresult cuMemFree_v2(CUdeviceptr address) {
 
 CUresult cuMemHostAlloc(void** memory_out, size_t bytes, unsigned) {
   return call(__func__, [&] {
+    forbid_unsafe_in_capture();
     require(bytes > 0, CUDA_ERROR_INVALID_VALUE);
     synchronize(current(), "an allocation");
     *memory_out = memory().allocate_pinned(bytes);
@@ -107,13 +42,39 @@ CUresult cuMemHostAlloc(void** memory_out, size_t bytes, unsigned) {
 
 CUresult cuMemFreeHost(void* pinned) {
   return call(__func__, [&] {
+    forbid_unsafe_in_capture();
     synchronize(current(), "a release of memory");
     require(memory().release_pinned(pinned), CUDA_ERROR_INVALID_VALUE);
   });
 }
 
+CUresult cuMemHostRegister_v2(void* pageable, size_t bytes, unsigned) {
+  return call(__func__, [&] {
+    forbid_unsafe_in_capture();
+    require(pageable != nullptr && bytes > 0, CUDA_ERROR_INVALID_VALUE);
+    synchronize(current(), "a registration of memory");
+    require(memory().register_pinned(pageable, bytes), CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED);
+  });
+}
+
+CUresult cuMemHostUnregister(void* pinned) {
+  return call(__func__, [&] {
+    forbid_unsafe_in_capture();
+    synchronize(current(), "a release of memory");
+    require(memory().unregister_pinned(pinned), CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED);
+  });
+}
+
+CUresult cuMemGetInfo_v2(size_t* free, size_t* total) {
+  return call(__func__, [&] {
+    *free = memory().free_bytes(current().device);
+    *total = settings().device_bytes;
+  });
+}
+
 CUresult cuMemcpyHtoD_v2(CUdeviceptr into, const void* from, size_t bytes) {
   return call(__func__, [&] {
+    forbid_unsafe_in_capture();
     const std::shared_ptr<Stream> stream = stream_of(nullptr);
     stream->wait(copy_to_device(*stream, into, from, bytes), "cuMemcpyHtoD");
   });
@@ -121,13 +82,17 @@ CUresult cuMemcpyHtoD_v2(CUdeviceptr into, const void* from, size_t bytes) {
 
 CUresult cuMemcpyDtoH_v2(void* into, CUdeviceptr from, size_t bytes) {
   return call(__func__, [&] {
+    forbid_unsafe_in_capture();
     const std::shared_ptr<Stream> stream = stream_of(nullptr);
     stream->wait(copy_to_host(*stream, into, from, bytes), "cuMemcpyDtoH");
   });
 }
 
 CUresult cuMemcpyDtoD_v2(CUdeviceptr into, CUdeviceptr from, size_t bytes) {
-  return call(__func__, [&] { copy_on_device(*stream_of(nullptr), into, from, bytes); });
+  return call(__func__, [&] {
+    forbid_unsafe_in_capture();
+    copy_on_device(*stream_of(nullptr), into, from, bytes);
+  });
 }
 
 CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr into, const void* from, size_t bytes, CUstream handle) {
@@ -147,7 +112,10 @@ CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr into, CUdeviceptr from, size_t bytes, 
 }
 
 CUresult cuMemsetD8_v2(CUdeviceptr into, unsigned char value, size_t bytes) {
-  return call(__func__, [&] { fill(*stream_of(nullptr), into, value, bytes); });
+  return call(__func__, [&] {
+    forbid_unsafe_in_capture();
+    fill(*stream_of(nullptr), into, value, bytes);
+  });
 }
 
 CUresult cuMemsetD8Async(CUdeviceptr into, unsigned char value, size_t bytes, CUstream handle) {

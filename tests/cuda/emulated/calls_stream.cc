@@ -1,4 +1,5 @@
-// The emulated driver's calls about streams, events, values to wait for and host functions.
+// The emulated driver's calls about streams, values to wait for and host functions.
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <thread>
@@ -39,41 +40,71 @@ void require_word(const Context& context, CUdeviceptr address) {
   require(whole && address % sizeof(uint32_t) == 0, CUDA_ERROR_INVALID_VALUE);
 }
 
+constexpr int kLeastPriority = 0, kGreatestPriority = -5;
+
+CUstream make_stream(unsigned flags, int priority) {
+  require(flags <= CU_STREAM_NON_BLOCKING, CUDA_ERROR_INVALID_VALUE);
+  Context& context = current();
+  auto stream = Stream::start(context, flags != CU_STREAM_NON_BLOCKING, priority);
+  const std::lock_guard lock(state().mutex);
+  context.streams.push_back(stream);
+  return state().streams.add(std::move(stream));
+}
+
 }  // namespace
 
 CUresult cuStreamCreate(CUstream* handle, unsigned flags) {
+  return call(__func__, [&] { *handle = make_stream(flags, 0); });
+}
+
+// A priority out of range is taken for the nearest within it.
+CUresult cuStreamCreateWithPriority(CUstream* handle, unsigned flags, int priority) {
   return call(__func__, [&] {
-    require(flags <= CU_STREAM_NON_BLOCKING, CUDA_ERROR_INVALID_VALUE);
-    Context& context = current();
-    auto stream = Stream::start(context, flags != CU_STREAM_NON_BLOCKING);
-    const std::lock_guard lock(state().mutex);
-    context.streams.push_back(stream);
-    *handle = state().streams.add(std::move(stream));
+    *handle = make_stream(flags, std::clamp(priority, kGreatestPriority, kLeastPriority));
+  });
+}
+
+CUresult cuCtxGetStreamPriorityRange(int* least, int* greatest) {
+  return call(__func__, [&] {
+    (void)current();
+    if (least != nullptr) *least = kLeastPriority;
+    if (greatest != nullptr) *greatest = kGreatestPriority;
+  });
+}
+
+CUresult cuStreamGetPriority(CUstream handle, int* priority) {
+  return call(__func__, [&] { *priority = stream_of(handle)->priority; });
+}
+
+CUresult cuStreamGetFlags(CUstream handle, unsigned* flags) {
+  return call(__func__, [&] {
+    *flags = stream_of(handle)->blocking ? CU_STREAM_DEFAULT : CU_STREAM_NON_BLOCKING;
   });
 }
 
 // Returns at once; what was enqueued is still done.
 CUresult cuStreamDestroy_v2(CUstream handle) {
-  return call(__func__, [&] { state().streams.take(handle)->close(); });
+  return call(__func__, [&] {
+    forbid_in_capture(*state().streams.get(handle));
+    state().streams.take(handle)->close();
+  });
 }
 
 CUresult cuStreamSynchronize(CUstream handle) {
   return call(__func__, [&] {
     const std::shared_ptr<Stream> stream = stream_of(handle);
+    forbid_in_capture(*stream);
+    forbid_unsafe_in_capture();
     stream->wait(stream->pushed(), "cuStreamSynchronize");
   });
 }
 
 CUresult cuStreamQuery(CUstream handle) {
-  return call(__func__, [&] { require(stream_of(handle)->idle(), CUDA_ERROR_NOT_READY); });
-}
-
-CUresult cuStreamWaitEvent(CUstream handle, CUevent event_handle, unsigned) {
   return call(__func__, [&] {
-    const std::shared_ptr<Event> event = state().events.get(event_handle);
-    const uint64_t ticket = event->recorded();
-    enqueue(*stream_of(handle), "wait for an event",
-            [event, ticket](std::mt19937&) { event->wait(ticket, "an event, in a stream"); });
+    const std::shared_ptr<Stream> stream = stream_of(handle);
+    forbid_in_capture(*stream);
+    forbid_unsafe_in_capture();
+    require(stream->idle(), CUDA_ERROR_NOT_READY);
   });
 }
 
@@ -105,38 +136,6 @@ CUresult cuStreamWriteValue32_v2(CUstream handle, CUdeviceptr address, uint32_t 
     require_word(context, address);
     enqueue(*stream, "write a value",
             [=, &context](std::mt19937&) { word_at(context, address).store(value); });
-  });
-}
-
-CUresult cuEventCreate(CUevent* handle, unsigned) {
-  return call(__func__, [&] { *handle = state().events.add(std::make_shared<Event>(current())); });
-}
-
-CUresult cuEventDestroy_v2(CUevent handle) {
-  return call(__func__, [&] { (void)state().events.take(handle); });
-}
-
-CUresult cuEventRecord(CUevent event_handle, CUstream handle) {
-  return call(__func__, [&] {
-    const std::shared_ptr<Event> event = state().events.get(event_handle);
-    const std::shared_ptr<Stream> stream = stream_of(handle);
-    require(&event->context == &stream->context, CUDA_ERROR_INVALID_HANDLE);
-    const uint64_t ticket = event->record();
-    enqueue(*stream, "record an event", [event, ticket](std::mt19937&) { event->reached(ticket); });
-  });
-}
-
-CUresult cuEventQuery(CUevent handle) {
-  return call(__func__, [&] {
-    const std::shared_ptr<Event> event = state().events.get(handle);
-    require(event->has_reached(event->recorded()), CUDA_ERROR_NOT_READY);
-  });
-}
-
-CUresult cuEventSynchronize(CUevent handle) {
-  return call(__func__, [&] {
-    const std::shared_ptr<Event> event = state().events.get(handle);
-    event->wait(event->recorded(), "cuEventSynchronize");
   });
 }
 

@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "base/bytes.h"
+#include "cuda/emulated/control.h"
 #include "cuda/emulated/settings.h"
 
 namespace slimccl::emulated {
@@ -93,9 +94,41 @@ void* Memory::allocate_pinned(size_t bytes) {
 
 bool Memory::release_pinned(void* memory) {
   const std::unique_lock lock(mutex_);
-  if (pinned_.erase(reinterpret_cast<uint64_t>(memory)) == 0) return false;
+  const auto address = reinterpret_cast<uint64_t>(memory);
+  if (registered_.contains(address) || pinned_.erase(address) == 0) return false;
   std::free(memory);
   return true;
+}
+
+bool Memory::register_pinned(void* memory, size_t bytes) {
+  const std::unique_lock lock(mutex_);
+  const auto address = reinterpret_cast<uint64_t>(memory);
+  const auto next = pinned_.lower_bound(address);
+  const bool meets_next = next != pinned_.end() && next->first - address < bytes;
+  if (meets_next || holds(pinned_, address, 1)) return false;
+  pinned_[address] = bytes;
+  registered_.insert(address);
+  return true;
+}
+
+bool Memory::unregister_pinned(void* memory) {
+  const std::unique_lock lock(mutex_);
+  const auto address = reinterpret_cast<uint64_t>(memory);
+  return registered_.erase(address) == 1 && pinned_.erase(address) == 1;
+}
+
+std::optional<Memory::Range> Memory::find(uint64_t address) const {
+  const std::shared_lock lock(mutex_);
+  const int device = is_device(address) ? owner(address) : -1;
+  const auto& live = device < 0 ? pinned_ : devices_[static_cast<size_t>(device)].live;
+  if (!holds(live, address, 1)) return std::nullopt;
+  const auto found = at_or_before(live, address);
+  return Range{found->first, found->second, device};
+}
+
+size_t Memory::free_bytes(int device) const {
+  const std::shared_lock lock(mutex_);
+  return settings().device_bytes - devices_.at(static_cast<size_t>(device)).used;
 }
 
 std::byte* Memory::reach(int device, uint64_t address, size_t bytes) const {
@@ -109,6 +142,10 @@ bool Memory::is_device(uint64_t address) const {
   return address >= devices_.front().begin && address < devices_.back().begin + kRange;
 }
 
+int Memory::owner(uint64_t address) const {
+  return static_cast<int>((address - devices_.front().begin) / kRange);
+}
+
 bool Memory::is_pinned(const void* memory, size_t bytes) const {
   const std::shared_lock lock(mutex_);
   return holds(pinned_, reinterpret_cast<uint64_t>(memory), bytes);
@@ -118,7 +155,7 @@ std::string Memory::describe(uint64_t address) const {
   const std::shared_lock lock(mutex_);
   std::ostringstream text;
   if (!is_device(address)) return "no device memory lies there; it may be host memory";
-  const size_t device = (address - devices_.front().begin) / kRange;
+  const auto device = static_cast<size_t>(owner(address));
   text << "of device " << device;
   const auto& live = devices_[device].live;
   const auto near = at_or_before(live, address);
@@ -134,3 +171,7 @@ Memory& memory() {
 }
 
 }  // namespace slimccl::emulated
+
+long slimccl_emulated_distance() {
+  return static_cast<long>(slimccl::emulated::memory().distance());
+}

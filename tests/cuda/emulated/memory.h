@@ -7,6 +7,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <optional>
+#include <set>
 #include <shared_mutex>
 #include <string>
 #include <vector>
@@ -26,10 +28,25 @@ class Memory {
   [[nodiscard]] void* allocate_pinned(size_t bytes);
   [[nodiscard]] bool release_pinned(void* memory);  // false: not the start of an allocation
 
+  // Pins memory of the program's own. False: some of it is pinned already, or was never registered.
+  [[nodiscard]] bool register_pinned(void* memory, size_t bytes);
+  [[nodiscard]] bool unregister_pinned(void* memory);
+
+  // The live allocation, or pinned memory, that holds the address.
+  struct Range {
+    uint64_t begin = 0;
+    size_t bytes = 0;
+    int device = -1;  // pinned memory has none
+  };
+  [[nodiscard]] std::optional<Range> find(uint64_t address) const;
+  [[nodiscard]] size_t free_bytes(int device) const;
+  [[nodiscard]] uint64_t distance() const { return distance_; }
+
   // Where `bytes` bytes at `address` really are. Null unless they lie within one live allocation of
   // the device, or within pinned memory, which every device reaches.
   [[nodiscard]] std::byte* reach(int device, uint64_t address, size_t bytes) const;
   [[nodiscard]] bool is_device(uint64_t address) const;  // of any device, live or not
+  [[nodiscard]] int owner(uint64_t address) const;       // of a device address
   [[nodiscard]] bool is_pinned(const void* memory, size_t bytes) const;
   [[nodiscard]] std::string describe(uint64_t address) const;  // what lies there or nearest to it
 
@@ -43,7 +60,8 @@ class Memory {
   static constexpr uint64_t kRange = uint64_t{1} << 40;  // addresses of one device
   mutable std::shared_mutex mutex_;
   std::vector<Device> devices_;
-  std::map<uint64_t, size_t> pinned_;
+  std::map<uint64_t, size_t> pinned_;  // whether allocated or registered
+  std::set<uint64_t> registered_;
   uint64_t distance_ = 0;  // from a device address to its bytes
 };
 

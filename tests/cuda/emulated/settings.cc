@@ -25,6 +25,7 @@ Settings read_settings() {
   read("SLIMCCL_EMULATED_SEED", read_here.seed);
   read("SLIMCCL_EMULATED_DELAY_US", read_here.delay_us);
   read("SLIMCCL_EMULATED_DEADLINE_S", read_here.deadline_s);
+  read("RANK", read_here.rank);
   const char* fail = std::getenv("SLIMCCL_EMULATED_FAIL");
   if (fail != nullptr) read_here.fail = fail;
   return read_here;

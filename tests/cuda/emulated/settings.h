@@ -17,7 +17,10 @@ struct Settings {
   uint32_t seed = 0;                      // SLIMCCL_EMULATED_SEED; random unless given
   int delay_us = 2000;  // SLIMCCL_EMULATED_DELAY_US: the longest delay of a stream's next operation
   int deadline_s = 60;  // SLIMCCL_EMULATED_DEADLINE_S: a longer wait is a deadlock
-  std::string fail;     // SLIMCCL_EMULATED_FAIL=NAME:N:RESULT: the n-th call of NAME returns RESULT
+  // SLIMCCL_EMULATED_FAIL=NAME:N:RESULT: the n-th call of NAME returns RESULT. NAME:N:RESULT:RANK:
+  // in the process of this RANK only.
+  std::string fail;
+  int rank = -1;  // RANK, as launchers set it
 };
 
 [[nodiscard]] const Settings& settings();

@@ -11,11 +11,13 @@ namespace slimccl::emulated {
 State::State() : contexts(static_cast<size_t>(settings().devices)) {
   for (size_t i = 0; i < contexts.size(); ++i) contexts[i].device = static_cast<int>(i);
   char name[64];
-  int nth = 0, result = 0;
-  if (std::sscanf(settings().fail.c_str(), "%63[^:]:%d:%d", name, &nth, &result) == 3) {
-    failures[name] = {nth, static_cast<CUresult>(result)};
+  int nth = 0, result = 0, rank = settings().rank;
+  if (std::sscanf(settings().fail.c_str(), "%63[^:]:%d:%d:%d", name, &nth, &result, &rank) >= 3) {
+    if (rank == settings().rank) failures[name] = {nth, result};
+    failing = !failures.empty();
   } else if (!settings().fail.empty()) {
-    fault("SLIMCCL_EMULATED_FAIL=" + settings().fail + " is not NAME:N:RESULT");
+    fault("SLIMCCL_EMULATED_FAIL=" + settings().fail +
+          " is not NAME:N:RESULT or NAME:N:RESULT:RANK");
   }
 }
 
@@ -24,17 +26,23 @@ State& state() {
   return only;
 }
 
-CUresult admit(const std::string& function) {
-  // A host function that calls the driver may deadlock on a GPU; here it always fails.
+int admit(const char* function) {
+  // A host function that calls CUDA may deadlock on a GPU; here it always fails.
   if (on_host_function_thread()) return CUDA_ERROR_NOT_PERMITTED;
+  if (!state().failing) return CUDA_SUCCESS;
   const std::lock_guard lock(state().mutex);
   const int nth = ++state().calls[function];
   const auto failure = state().failures.find(function);
-  if (failure != state().failures.end() && failure->second.first == nth) {
-    return failure->second.second;
-  }
-  const bool needs_init = function != "cuInit" && function != "cuDriverGetVersion";
-  return needs_init && !state().initialized ? CUDA_ERROR_NOT_INITIALIZED : CUDA_SUCCESS;
+  const bool fails = failure != state().failures.end() && failure->second.first == nth;
+  return fails ? failure->second.second : CUDA_SUCCESS;
+}
+
+CUresult admit_to_driver(const char* function) {
+  const auto admitted = static_cast<CUresult>(admit(function));
+  if (admitted != CUDA_SUCCESS || state().initialized) return admitted;
+  const std::string name = function;
+  const bool needs_init = name != "cuInit" && name != "cuDriverGetVersion";
+  return needs_init ? CUDA_ERROR_NOT_INITIALIZED : CUDA_SUCCESS;
 }
 
 Context*& current_slot() {
@@ -58,8 +66,47 @@ Context* context_of(CUcontext handle) {
   throw Refused{CUDA_ERROR_INVALID_CONTEXT};
 }
 
+Context& context_of_device(CUdevice device) {
+  require(device >= 0 && device < settings().devices, CUDA_ERROR_INVALID_DEVICE);
+  return state().contexts[static_cast<size_t>(device)];
+}
+
+namespace {
+
+// CUDA's names for stream 0 and the calling thread's own stream, where a handle is expected.
+const auto kLegacyStream = reinterpret_cast<CUstream>(1);
+const auto kThreadStream = reinterpret_cast<CUstream>(2);
+
+// The calling thread's streams, closed when it ends.
+struct ThreadStreams {
+  struct One {
+    int generation = 0;
+    std::shared_ptr<Stream> stream;
+  };
+  std::map<Context*, One> by_context;
+
+  ~ThreadStreams() {
+    for (const auto& [context, one] : by_context) one.stream->close();
+  }
+};
+
+std::shared_ptr<Stream> thread_stream(Context& context) {
+  thread_local ThreadStreams own;
+  const std::lock_guard lock(state().mutex);
+  ThreadStreams::One& one = own.by_context[&context];
+  if (one.stream == nullptr || one.generation != context.generation) {
+    if (one.stream != nullptr) one.stream->close();
+    one = {context.generation, Stream::start(context, true)};
+    context.streams.push_back(one.stream);
+  }
+  return one.stream;
+}
+
+}  // namespace
+
 std::shared_ptr<Stream> stream_of(CUstream handle) {
-  return handle == nullptr ? current().stream_0 : state().streams.get(handle);
+  if (handle == nullptr || handle == kLegacyStream) return current().stream_0;
+  return handle == kThreadStream ? thread_stream(current()) : state().streams.get(handle);
 }
 
 std::shared_ptr<Stream> own_stream_of(CUstream handle) {
@@ -90,6 +137,7 @@ void wait_before(Stream& stream, const std::shared_ptr<Stream>& earlier) {
 }  // namespace
 
 uint64_t enqueue(Stream& stream, const std::string& what, Stream::Work work) {
+  if (captures_operation(stream)) return stream.pushed();
   const std::shared_ptr<Stream>& stream_0 = stream.context.stream_0;
   if (&stream == stream_0.get()) {
     for (const auto& other : streams_of(stream.context)) {
@@ -111,7 +159,10 @@ void slimccl_emulated_fail(const char* function, int nth, int result) {
   using namespace slimccl::emulated;
   const std::lock_guard lock(state().mutex);
   state().calls[function] = 0;
-  state().failures[function] = {nth, static_cast<CUresult>(result)};
+  state().failures[function] = {nth, result};
+  state().failing = true;
 }
+
+int slimccl_emulated_admit(const char* function) { return slimccl::emulated::admit(function); }
 
 unsigned slimccl_emulated_seed() { return slimccl::emulated::settings().seed; }

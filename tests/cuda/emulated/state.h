@@ -3,15 +3,18 @@
 // thread.
 #pragma once
 
+#include <atomic>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <vector>
 
+#include "cuda/emulated/capture.h"
 #include "cuda/emulated/fatbin.h"
+#include "cuda/emulated/more_abi.h"
 #include "cuda/emulated/stream.h"
-#include "device/cuda/abi.h"
 
 namespace slimccl::emulated {
 
@@ -28,8 +31,10 @@ inline void require(bool holds, CUresult otherwise) {
 struct Context {
   int device = 0;
   int retained = 0;
+  int generation = 0;  // how often it was made anew
   std::shared_ptr<Stream> stream_0;
   std::vector<std::weak_ptr<Stream>> streams;  // all that may have work, stream 0 among them
+  std::set<int> peers;                         // devices whose memory it was given access to
 };
 
 struct Library {
@@ -72,26 +77,30 @@ struct State {
   State();
 
   std::mutex mutex;  // of all but the handles, which lock themselves
-  bool initialized = false;
-  std::vector<Context> contexts;                             // by device; never moved
-  std::map<std::string, int> calls;                          // so far, by function
-  std::map<std::string, std::pair<int, CUresult>> failures;  // at which call, with what
+  std::atomic<bool> initialized = false;
+  std::atomic<bool> failing = false;                    // whether failures has any
+  std::vector<Context> contexts;                        // by device; never moved
+  std::map<std::string, int> calls;                     // so far, by function
+  std::map<std::string, std::pair<int, int>> failures;  // at which call, with what
 
   Handles<Stream, CUstream> streams;
   Handles<Event, CUevent> events;
   Handles<Library, CUlibrary> libraries;
   Handles<Kernel, CUkernel> kernels;
+  Handles<Graph, CUgraph> graphs;
 };
 [[nodiscard]] State& state();
 
-// What every call passes first: success, or what it returns instead of doing anything.
-[[nodiscard]] CUresult admit(const std::string& function);
+// What every call passes first, of the runtime's functions too: success, or what it returns instead
+// of doing anything. And what the driver's pass after it.
+[[nodiscard]] int admit(const char* function);
+[[nodiscard]] CUresult admit_to_driver(const char* function);
 
 // The body of an exported function.
 template <class Body>
 CUresult call(const char* function, Body&& body) noexcept {
   try {
-    const CUresult admitted = admit(function);
+    const CUresult admitted = admit_to_driver(function);
     if (admitted == CUDA_SUCCESS) body();
     return admitted;
   } catch (const Refused& refused) {
@@ -103,12 +112,14 @@ CUresult call(const char* function, Body&& body) noexcept {
 [[nodiscard]] Context& current();        // refuses if there is none
 [[nodiscard]] CUcontext handle_of(Context* context);
 [[nodiscard]] Context* context_of(CUcontext handle);  // refuses a context that is not retained
+[[nodiscard]] Context& context_of_device(CUdevice device);  // retained or not
 
-// The stream of a handle; null is the current context's stream 0.
+// The stream of a handle; null and 1 are the current context's stream 0, 2 is that of the thread.
 [[nodiscard]] std::shared_ptr<Stream> stream_of(CUstream handle);
 // The same, refused unless it belongs to the current context.
 [[nodiscard]] std::shared_ptr<Stream> own_stream_of(CUstream handle);
-// Enqueues work, in turn with stream 0 where CUDA says so; the ticket to wait for.
+// Enqueues work, in turn with stream 0 where CUDA says so; the ticket to wait for. A stream in
+// capture keeps no work: there is nothing to wait for.
 uint64_t enqueue(Stream& stream, const std::string& what, Stream::Work work);
 // Waits until all that was enqueued in the context is done.
 void synchronize(Context& context, const std::string& what);

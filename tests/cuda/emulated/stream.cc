@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cmath>
 #include <thread>
+#include <utility>
 
 #include "cuda/emulated/settings.h"
 
@@ -18,19 +19,21 @@ void wait_within_deadline(std::condition_variable& changed, std::unique_lock<std
   }
 }
 
-Stream::Stream(Context& of, bool with_stream_0) : context(of), blocking(with_stream_0) {
+Stream::Stream(Context& of, bool with_stream_0, int of_priority)
+    : context(of), blocking(with_stream_0), priority(of_priority) {
   static std::atomic<uint32_t> started{0};
   random_.seed(settings().seed + 7919 * started++);
 }
 
-std::shared_ptr<Stream> Stream::start(Context& context, bool blocking) {
-  std::shared_ptr<Stream> stream(new Stream(context, blocking));
-  std::thread([stream] { stream->run(); }).detach();
-  return stream;
+std::shared_ptr<Stream> Stream::start(Context& context, bool blocking, int priority) {
+  return std::shared_ptr<Stream>(new Stream(context, blocking, priority));
 }
 
 uint64_t Stream::push(const std::string& what, Work work) {
   const std::lock_guard lock(mutex_);
+  if (!std::exchange(started_, true)) {
+    std::thread([self = shared_from_this()] { self->run(); }).detach();
+  }
   waiting_.push_back({what, std::move(work)});
   changed_.notify_all();
   return ++pushed_;
@@ -87,12 +90,14 @@ void Stream::delay() {
 
 uint64_t Event::record() {
   const std::lock_guard lock(mutex_);
-  return ++recorded_;
+  coming_.insert(++recorded_);
+  return recorded_;
 }
 
 void Event::reached(uint64_t ticket) {
   const std::lock_guard lock(mutex_);
-  reached_ = std::max(reached_, ticket);
+  coming_.erase(ticket);
+  if (ticket == recorded_) time_ = Clock::now();
   changed_.notify_all();
 }
 
@@ -103,12 +108,17 @@ uint64_t Event::recorded() const {
 
 bool Event::has_reached(uint64_t ticket) const {
   const std::lock_guard lock(mutex_);
-  return reached_ >= ticket;
+  return !coming_.contains(ticket);
 }
 
 void Event::wait(uint64_t ticket, const std::string& what) const {
   std::unique_lock lock(mutex_);
-  wait_within_deadline(changed_, lock, what, [&] { return reached_ >= ticket; });
+  wait_within_deadline(changed_, lock, what, [&] { return !coming_.contains(ticket); });
+}
+
+Event::Clock::time_point Event::time() const {
+  const std::lock_guard lock(mutex_);
+  return time_;
 }
 
 namespace {

@@ -1,0 +1,48 @@
+// X(attribute in cuda.h, its number, its value): what the emulated devices say of themselves. They
+// look like an H100 that lacks all which is not emulated. The runtime's numbers are the same.
+#pragma once
+
+#define SLIMCCL_EMULATED_ATTRIBUTES(X)                                       \
+  X(CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK, 1, 1024)                      \
+  X(CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_X, 2, 1024)                            \
+  X(CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Y, 3, 1024)                            \
+  X(CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Z, 4, 64)                              \
+  X(CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_X, 5, 0x7fffffff)                       \
+  X(CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Y, 6, 65535)                            \
+  X(CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Z, 7, 65535)                            \
+  X(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK, 8, 48 << 10)            \
+  X(CU_DEVICE_ATTRIBUTE_TOTAL_CONSTANT_MEMORY, 9, 64 << 10)                  \
+  X(CU_DEVICE_ATTRIBUTE_WARP_SIZE, 10, 32)                                   \
+  X(CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_BLOCK, 12, 65536)                  \
+  X(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, 16, 132)                       \
+  X(CU_DEVICE_ATTRIBUTE_INTEGRATED, 18, 0)                                   \
+  X(CU_DEVICE_ATTRIBUTE_CAN_MAP_HOST_MEMORY, 19, 1)                          \
+  X(CU_DEVICE_ATTRIBUTE_CONCURRENT_KERNELS, 31, 1)                           \
+  X(CU_DEVICE_ATTRIBUTE_PCI_DEVICE_ID, 34, 0)                                \
+  X(CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH, 37, 5120)                   \
+  X(CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE, 38, 50 << 20)                         \
+  X(CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR, 39, 2048)            \
+  X(CU_DEVICE_ATTRIBUTE_ASYNC_ENGINE_COUNT, 40, 3)                           \
+  X(CU_DEVICE_ATTRIBUTE_UNIFIED_ADDRESSING, 41, 1)                           \
+  X(CU_DEVICE_ATTRIBUTE_PCI_DOMAIN_ID, 50, 0)                                \
+  X(CU_DEVICE_ATTRIBUTE_STREAM_PRIORITIES_SUPPORTED, 78, 1)                  \
+  X(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR, 81, 228 << 10) \
+  X(CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_MULTIPROCESSOR, 82, 65536)         \
+  X(CU_DEVICE_ATTRIBUTE_MANAGED_MEMORY, 83, 0)                               \
+  X(CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS, 88, 0)                       \
+  X(CU_DEVICE_ATTRIBUTE_CONCURRENT_MANAGED_ACCESS, 89, 0)                    \
+  X(CU_DEVICE_ATTRIBUTE_CAN_USE_HOST_POINTER_FOR_REGISTERED_MEM, 91, 1)      \
+  X(CU_DEVICE_ATTRIBUTE_COOPERATIVE_LAUNCH, 95, 0)                           \
+  X(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN, 97, 227 << 10)    \
+  X(CU_DEVICE_ATTRIBUTE_HOST_REGISTER_SUPPORTED, 99, 1)                      \
+  X(CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED, 102, 0)         \
+  X(CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED, 103, 0) \
+  X(CU_DEVICE_ATTRIBUTE_MAX_BLOCKS_PER_MULTIPROCESSOR, 106, 32)              \
+  X(CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WITH_CUDA_VMM_SUPPORTED, 110, 0)     \
+  X(CU_DEVICE_ATTRIBUTE_RESERVED_SHARED_MEMORY_PER_BLOCK, 111, 1024)         \
+  X(CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED, 115, 0)                      \
+  X(CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_SUPPORTED, 116, 0)                   \
+  X(CU_DEVICE_ATTRIBUTE_CLUSTER_LAUNCH, 120, 0)                              \
+  X(CU_DEVICE_ATTRIBUTE_IPC_EVENT_SUPPORTED, 125, 0)                         \
+  X(CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_FABRIC_SUPPORTED, 128, 0)                \
+  X(CU_DEVICE_ATTRIBUTE_MULTICAST_SUPPORTED, 132, 0)
