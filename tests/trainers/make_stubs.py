@@ -1,9 +1,10 @@
 #!/usr/bin/python3
-"""make_stubs.py WHEEL_LIBRARIES OUTPUT: a stub of every NVIDIA library that an unpacked CUDA wheel of torch wants
-to be loaded with, made from what the wheel's own libraries leave undefined.
+"""make_stubs.py WHEEL_LIBRARIES OUTPUT: a stub of every NVIDIA library that an unpacked CUDA wheel
+of torch wants to be loaded with, made from what the wheel's own libraries leave undefined.
 
-A stub function that is called says so on stderr, once ("slimccl-stub: LIBRARY: FUNCTION was called"), and returns 1,
-which all of these libraries take for a failure; those in ANSWERS return quietly what they must.
+A stub function that is called says so on stderr, once ("slimccl-stub: LIBRARY: FUNCTION was
+called"), and returns 1, a failure in all of these libraries; those in ANSWERS quietly return what
+they must.
 """
 import os
 import re
@@ -27,7 +28,11 @@ __attribute__((visibility("hidden"))) int called(atomic_flag* before, const char
   return 1;
 }
 """
-STUB = "int {0}(void) {{ static atomic_flag before = ATOMIC_FLAG_INIT; return called(&before, \"{0}\"); }}\n"
+STUB = """int {0}(void) {{
+  static atomic_flag before = ATOMIC_FLAG_INIT;
+  return called(&before, "{0}");
+}}
+"""
 ANSWER = "int {0}(void) {{ return {1}; }}\n"
 
 
@@ -45,7 +50,8 @@ def undefined(path):
 def wanted(folder):
     """{library: {function: version}} of all NVIDIA libraries that the wheel's name as needed."""
     paths = [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if ".so" in name]
-    needed = {name for path in paths for name in re.findall(r"NEEDED.*\[(.*)\]", output("readelf", "-dW", path))
+    needed = {name for path in paths
+              for name in re.findall(r"NEEDED.*\[(.*)\]", output("readelf", "-dW", path))
               if NVIDIA.match(name) and name not in EMULATED}
     by_stem = {name.partition(".so")[0]: name for name in needed}
     libraries = {name: {} for name in needed}
@@ -72,8 +78,8 @@ def make(library, functions, folder):
         for version in sorted(set(functions.values()) - {""}):
             names = "; ".join(sorted(name for name, of in functions.items() if of == version))
             file.write(f"{version} {{ global: {names}; }};\n")
-    command = ["gcc", "-shared", "-fPIC", "-O1", "-w", f"-Wl,-soname,{library}", "-o", os.path.join(folder, library),
-               source]
+    command = ["gcc", "-shared", "-fPIC", "-O1", "-w", f"-Wl,-soname,{library}", "-o",
+               os.path.join(folder, library), source]
     if any(functions.values()):
         command.append(f"-Wl,--version-script,{version_map}")
     subprocess.run(command, check=True)
@@ -85,7 +91,7 @@ def main():
     wheel, folder = sys.argv[1:]
     libraries = wanted(wheel)
     if not libraries:
-        sys.exit(f"make_stubs: the libraries in {wheel} need none of NVIDIA's: is this a CUDA wheel of torch?")
+        sys.exit(f"make_stubs: no library in {wheel} needs one of NVIDIA's: is this a CUDA wheel?")
     os.makedirs(folder, exist_ok=True)
     for library, functions in sorted(libraries.items()):
         make(library, functions, folder)

@@ -1,11 +1,12 @@
 #!/usr/bin/python3
-"""Runs a trainer of scripts/ under torchrun on two pretend nodes, on emulated GPUs: the unmodified CUDA build of
-PyTorch that `./dev trainers setup` fetched, backend nccl.
+"""Runs a trainer of scripts/ under torchrun on two pretend nodes, on emulated GPUs: the unmodified
+CUDA build of PyTorch that `./dev trainers setup` fetched, backend nccl.
 
   ./dev trainers run fsdp2 [--preload LIBRARY] [--one-host] [--nodes 2x2] [-- OPTIONS OF THE SCRIPT]
 
-Everything that the agents and ranks print is kept, in build/trainers/runs/NAME. Other folders of libraries:
-TRAINERS_CUDA (libcuda.so.1 and libcudart.so.13) and TRAINERS_NCCL (libnccl.so.2), as in LD_LIBRARY_PATH.
+Everything that the agents and ranks print is kept, in build/trainers/runs/NAME. Other folders of
+libraries, as in LD_LIBRARY_PATH: TRAINERS_CUDA (libcuda.so.1, libcudart.so.13) and TRAINERS_NCCL
+(libnccl.so.2).
 """
 import argparse
 import glob
@@ -13,6 +14,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import time
 import uuid
@@ -25,20 +27,23 @@ import launch  # noqa: E402
 BUILD = os.environ.get("SLIMCCL_BUILD", os.path.join(ROOT, "build"))
 MADE = os.path.join(BUILD, "trainers")  # by tools/dev/trainers.sh
 PYTHON = os.path.join(MADE, "venv", "bin", "python")
-CUDA = os.environ.get("TRAINERS_CUDA") or os.path.join(BUILD, "tests", "cuda", "emulated")
+CUDA = os.environ.get("TRAINERS_CUDA") or ":".join(
+    os.path.join(BUILD, "tests", "cuda", folder) for folder in ("cudart", "emulated"))
 NCCL = os.environ.get("TRAINERS_NCCL") or os.path.join(BUILD, "tests", "vendor")
+LIBRARIES = {"libcuda.so.1": CUDA, "libcudart.so.13": CUDA, "libnccl.so.2": NCCL}
 PRELOAD = os.path.join(BUILD, "plugin", "preload", "libslimccl-preload.so")
 TRAINERS = ("fsdp2", "fsdp1", "ddp", "zero3")
 MARK = "TRAINERS_RUN"
 
-# torchrun starts each rank in a session of its own; --redirects 3 keeps the output of each by itself.
+# One torchrun a node. --redirects 3 keeps the output of each rank by itself.
 AGENT = """[ -z "${SLIMCCL_NODE_ID:-}" ] || export NCCL_HOSTID=$SLIMCCL_NODE_ID
-exec "$0" -m torch.distributed.run --nnodes "$TRAINERS_NODES" --nproc-per-node "$TRAINERS_RANKS" --node-rank "$RANK" \
-  --master-addr "$MASTER_ADDR" --master-port "$MASTER_PORT" --redirects 3 --log-dir "$TRAINERS_LOGS/node$RANK" "$@" """
-
-# Lines by which the emulation says that it was asked for something that it does not do, or was misused.
-COMPLAINT = re.compile(r"slimccl-stub: .*|emulated CUDA: .*|\[fakecuda\].*")
-HARMLESS = ()
+exec "$0" -m torch.distributed.run --nnodes "$TRAINERS_NODES" --nproc-per-node "$TRAINERS_RANKS" \
+  --node-rank "$RANK" --master-addr "$MASTER_ADDR" --master-port "$MASTER_PORT" \
+  --redirects 3 --log-dir "$TRAINERS_LOGS/node$RANK" "$@"
+"""
+OUTPUT = re.compile(r"node(\d+)/[^/]+/attempt_0/(\d+)/stdout\.log$")
+# How the emulation says that it was misused, or asked for something that it does not do.
+COMPLAINT = re.compile(r"slimccl-stub: .*|\[emulated cuda(?:rt)?\] .*|emulated CUDA: .*")
 
 
 class Failed(RuntimeError):
@@ -50,50 +55,45 @@ class Run:
 
     def __init__(self, folder, agents, seconds):
         self.folder, self.seconds = folder, seconds
-        self.ranks = [read(rank) for rank in ranks_in(folder)]
+        self.ranks = [text for _, text in sorted(outputs(folder))]
         self.text = "\n".join([*agents, *self.ranks])
         report = self.ranks[0] if self.ranks else ""
         self.losses = re.findall(r"^step \d+ loss (\S+)", report, re.M)
         self.parameters = re.findall(r"^parameters (\w+)$", report, re.M)
-        self.complaints = [line for line in COMPLAINT.findall(self.text)
-                           if not any(word in line for word in HARMLESS)]
+        self.complaints = COMPLAINT.findall(self.text)
+
+
+def outputs(folder):
+    """((node, local rank), what it printed) of every rank that was started."""
+    for path in glob.glob(os.path.join(folder, "node*", "*", "attempt_0", "*", "stdout.log")):
+        place = tuple(int(number) for number in OUTPUT.search(path).groups())
+        text = ""
+        for name in (path, path.replace("stdout.log", "stderr.log")):
+            with open(name, encoding="utf-8", errors="replace") as file:
+                text += file.read()
+        yield place, text
 
 
 def missing(trainer=None):
     """Why nothing can be run here, or None."""
+    packages = os.path.join(MADE, "venv", "lib", "python3*", "site-packages")
     if not os.path.exists(os.path.join(MADE, "stamp")):
         return "no PyTorch here: ./dev trainers setup fetches it"
-    if trainer == "zero3" and not glob.glob(os.path.join(MADE, "venv/lib/python3*/site-packages/deepspeed")):
+    if trainer == "zero3" and not glob.glob(os.path.join(packages, "deepspeed")):
         return "no DeepSpeed here: ./dev trainers setup fetches it"
-    for library, where in (("libcuda.so.1", CUDA), ("libcudart.so.13", CUDA), ("libnccl.so.2", NCCL)):
-        if not any(os.path.exists(os.path.join(folder, library)) for folder in where.split(":")):
-            return f"no {library} in {where}"
+    for library, folders in LIBRARIES.items():
+        if not any(os.path.exists(os.path.join(one, library)) for one in folders.split(":")):
+            return f"no {library} in {folders}"
     return None
 
 
-def ranks_in(folder):
-    """The folders of each rank's output, by node and rank."""
-    found = glob.glob(os.path.join(folder, "node*", "*", "attempt_0", "*", "stdout.log"))
-    places = {tuple(int(number) for number in re.search(r"node(\d+)/.*/attempt_0/(\d+)/stdout", path).groups()):
-              os.path.dirname(path) for path in found}
-    return [places[place] for place in sorted(places)]
-
-
-def read(rank_folder):
-    texts = []
-    for name in ("stdout.log", "stderr.log"):
-        with open(os.path.join(rank_folder, name), encoding="utf-8", errors="replace") as file:
-            texts.append(file.read())
-    return "\n".join(texts)
-
-
-def environment(nodes, ranks, preload, folder):
+def environment(devices, preload=None):
+    """What makes torch run on emulated devices; TRAINERS_RUN marks all processes of the run."""
     variables = {
         "LD_LIBRARY_PATH": f"{CUDA}:{NCCL}:{os.path.join(MADE, 'stubs')}",
         "PYTHONPATH": os.path.join(HERE, "site"),
         "TRAINERS_FALLBACK": os.path.join(MADE, "libfallback.so"),
-        "TRAINERS_NODES": nodes, "TRAINERS_RANKS": ranks, "TRAINERS_LOGS": folder,
-        "SLIMCCL_EMULATED_DEVICES": ranks, "SLIMCCL_EMULATED_MB": 4096,
+        "SLIMCCL_EMULATED_DEVICES": devices, "SLIMCCL_EMULATED_MB": 4096,
         "OMP_NUM_THREADS": 1, "MKL_NUM_THREADS": 1, "DS_BUILD_OPS": 0,
         MARK: uuid.uuid4().hex,
     }
@@ -103,7 +103,7 @@ def environment(nodes, ranks, preload, folder):
 
 
 def end_all(mark):
-    """Ends what is left of a run: torchrun's ranks outlive a torchrun that is killed."""
+    """Ends what is left of a run: a torchrun that is killed leaves its ranks running."""
     for path in glob.glob("/proc/[0-9]*/environ"):
         try:
             with open(path, "rb") as file:
@@ -117,22 +117,27 @@ def end_all(mark):
 def failure(trainer, problems, run):
     tails = [f"[rank {rank}] {line}" for rank, text in enumerate(run.ranks)
              for line in text.rstrip().splitlines()[-8:]]
-    return Failed("\n".join([f"{trainer}: " + "; ".join(problems), *tails, f"all of it: {run.folder}"]))
+    return Failed("\n".join([f"{trainer}: " + "; ".join(problems), *tails,
+                             f"all of it: {run.folder}"]))
 
 
-def run(trainer, arguments=(), name=None, nodes="2x2", cluster=None, preload=None, env=None, timeout=240):
-    """One run, ended after `timeout` seconds at most. Raises Failed if a rank failed, printed no parameters, or the
-    emulation complained. With a cluster its first nodes are used, otherwise this host pretends them."""
+def run(trainer, arguments=(), name=None, nodes="2x2", cluster=None, preload=None, env=None,
+        timeout=300):
+    """One run, ended after `timeout` seconds. With a cluster on its first nodes, otherwise on this
+    host, which pretends them. Raises Failed if a rank failed or printed no parameters, or the
+    emulation complained."""
     node_count, ranks = (int(part) for part in nodes.split("x"))
     folder = os.path.join(MADE, "runs", name or trainer)
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(folder)
-    variables = {**environment(node_count, ranks, preload, folder), **(env or {})}
+    variables = {**environment(ranks, preload), "TRAINERS_NODES": node_count,
+                 "TRAINERS_RANKS": ranks, "TRAINERS_LOGS": folder, **(env or {})}
     if not cluster:
         variables.setdefault("SLIMCCL_ADDRESS", "127.0.0.1")
-    command = ["bash", "-c", AGENT, PYTHON, os.path.join(HERE, "scripts", f"{trainer}.py"), *map(str, arguments)]
+    script = os.path.join(HERE, "scripts", f"{trainer}.py")
     started = time.monotonic()
-    agents = launch.start(command, list(range(node_count)), cluster, variables)
+    agents = launch.start(["bash", "-c", AGENT, PYTHON, script, *map(str, arguments)],
+                          list(range(node_count)), cluster, variables)
     try:
         problems = launch.finish(agents, timeout)
     finally:
@@ -143,22 +148,37 @@ def run(trainer, arguments=(), name=None, nodes="2x2", cluster=None, preload=Non
             file.write(agent.output)
     done = Run(folder, [agent.text for agent in agents], time.monotonic() - started)
     if not problems and len(done.parameters) != 1:
-        problems = [f"{len(done.ranks)} ranks ended well, but rank 0 printed no checksum of its parameters"]
+        problems = [f"all {len(done.ranks)} ranks ended well, yet rank 0 told no parameters"]
     problems += done.complaints
     if problems:
         raise failure(trainer, problems, done)
     return done
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def run_alone(script, devices=2, timeout=120):
+    """Output and exit code of a script in one process."""
+    variables = {name: str(value) for name, value in environment(devices).items()}
+    result = subprocess.run([PYTHON, script], env={**os.environ, **variables}, timeout=timeout,
+                            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT, text=True)
+    return result.stdout, result.returncode
+
+
+def options(arguments):
+    """Ours, and after "--" the script's."""
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("trainer", choices=TRAINERS)
     parser.add_argument("--nodes", default="2x2", help="nodes x ranks of each")
-    parser.add_argument("--preload", help=f"a library for LD_PRELOAD, such as {PRELOAD}")
-    parser.add_argument("--one-host", action="store_true", help="no network namespaces, though this is root")
-    parser.add_argument("--timeout", type=float, default=240)
-    ours, _, arguments = " ".join(sys.argv[1:]).partition(" -- ")
-    chosen = parser.parse_args(ours.split())
+    parser.add_argument("--preload", help=f"for LD_PRELOAD, such as {PRELOAD}")
+    parser.add_argument("--one-host", action="store_true", help="no namespaces even for root")
+    parser.add_argument("--timeout", type=float, default=300)
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    return parser.parse_args(arguments[:end]), arguments[end + 1:]
+
+
+def main():
+    chosen, arguments = options(sys.argv[1:])
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     reason = missing(chosen.trainer)
     if reason:
@@ -167,10 +187,9 @@ def main():
     if cluster:
         launch.cluster_up(cluster, int(chosen.nodes.split("x")[0]))
     try:
-        done = run(chosen.trainer, arguments.split(), f"by-hand-{chosen.trainer}", chosen.nodes, cluster,
+        done = run(chosen.trainer, arguments, f"by-hand-{chosen.trainer}", chosen.nodes, cluster,
                    chosen.preload, timeout=chosen.timeout)
-        print(done.ranks[0])
-        print(f"{done.seconds:.1f} s; all output: {done.folder}")
+        print(f"{done.ranks[0]}{done.seconds:.1f} s; all output: {done.folder}")
     except Failed as error:
         sys.exit(str(error))
     finally:

@@ -1,4 +1,4 @@
-"""A small GPT and what the trainers beside this file share: options, data, report. Plain PyTorch."""
+"""A small GPT and what the trainers beside this file share: options, data, report."""
 import argparse
 import hashlib
 import os
@@ -17,7 +17,8 @@ class Block(nn.Module):
         self.heads = heads
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(),
+                                 nn.Linear(4 * width, width))
 
     def forward(self, x):
         batch, length, width = x.shape

@@ -9,7 +9,10 @@ config = {
     "train_micro_batch_size_per_gpu": chosen.batch,
     "gradient_clipping": 1.0,
     "bf16": {"enabled": chosen.bf16},
-    "optimizer": {"type": "AdamW", "params": {"lr": 3e-3, "weight_decay": 0.01, "torch_adam": True}},
+    "optimizer": {
+        "type": "AdamW",
+        "params": {"lr": 3e-3, "weight_decay": 0.01, "torch_adam": True},
+    },
     "zero_optimization": {
         "stage": 3,
         "stage3_param_persistence_threshold": 0,

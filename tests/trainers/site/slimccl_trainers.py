@@ -1,7 +1,7 @@
 """Puts CPU kernels behind torch's CUDA operators when torch is imported on emulated devices.
 
-torch calls start() through the entry point beside this file ([torch.backends]), so a trainer imports nothing of
-ours. Without TRAINERS_FALLBACK in the environment it does nothing.
+torch calls start() through the entry point beside this file ([torch.backends]), so a trainer
+imports nothing of ours. Without TRAINERS_FALLBACK in the environment it does nothing.
 """
 import contextlib
 import ctypes
