@@ -77,7 +77,7 @@ def outputs(folder):
 def missing(trainer=None):
     """Why nothing can be run here, or None."""
     packages = os.path.join(MADE, "venv", "lib", "python3*", "site-packages")
-    if not os.path.exists(os.path.join(MADE, "stamp")):
+    if not os.path.exists(os.path.join(MADE, "libfallback.so.stamp")):
         return "no PyTorch here: ./dev trainers setup fetches it"
     if trainer == "zero3" and not glob.glob(os.path.join(packages, "deepspeed")):
         return "no DeepSpeed here: ./dev trainers setup fetches it"

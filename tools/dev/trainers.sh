@@ -20,7 +20,7 @@ trainers_setup() { # trainers_setup [--no-deepspeed]
     make_trainers_venv "$venv" $deepspeed
   }
   build_trainers "$venv"
-  say "trainers: torch and ${deepspeed/yes/DeepSpeed}${deepspeed/no/no DeepSpeed} ready in $venv"
+  say "torch $(pinned torch) is ready in $venv"
 }
 
 # A venv made for these versions has their checksum in it, written last.
@@ -74,25 +74,40 @@ make_trainers_venv() { # make_trainers_venv FOLDER DEEPSPEED
   echo "$(trainers_stamp) $2" >"$venv/slimccl-stamp"
 }
 
-# build_trainers VENV: stubs and CPU kernels, anew when one of their sources has changed.
+# build_trainers VENV: stubs and CPU kernels, each anew when its sources have changed.
 build_trainers() {
-  local venv=$1 folder=$SLIMCCL_BUILD/trainers torch stamp
+  local venv=$1 folder=$SLIMCCL_BUILD/trainers torch
   torch=$(echo "$venv"/lib/python3.*/site-packages/torch)
-  stamp=$(cat "$trainers_home/requirements.txt" "$trainers_home/make_stubs.py" "$trainers_home"/fallback/* |
-    sha256sum)
   mkdir -p "$folder"
   ln -sfn "$venv" "$folder/venv"
-  [ "$(cat "$folder/stamp" 2>/dev/null)" = "$stamp" ] && return 0
-  rm -rf "$folder/stamp" "$folder/stubs"
-  say "making stubs of NVIDIA's libraries"
-  "$PYTHON" "$trainers_home/make_stubs.py" "$torch/lib" "$folder/stubs" >"$folder/stubs.log" ||
-    die "tests/trainers/make_stubs.py failed, see above; it needs gcc and binutils"
-  say "compiling tests/trainers/fallback against torch's headers (half a minute)"
+  outdated "$folder/stubs" make_stubs.py && {
+    say "making stubs of NVIDIA's libraries"
+    rm -rf "$folder/stubs"
+    "$PYTHON" "$trainers_home/make_stubs.py" "$torch/lib" "$folder/stubs" >"$folder/stubs.log" ||
+      die "tests/trainers/make_stubs.py failed, see above; it needs gcc and binutils"
+    built "$folder/stubs" make_stubs.py
+  }
+  outdated "$folder/libfallback.so" fallback && {
+    say "compiling tests/trainers/fallback against torch's headers (half a minute)"
+    compile_fallback "$torch" "$folder"
+    built "$folder/libfallback.so" fallback
+  }
+  return 0
+}
+
+# A result carries the checksum of what it was built from: the pinned packages, a file or folder of tests/trainers.
+sources_stamp() { (cd "$trainers_home" && find requirements.txt "$1" -type f | sort | xargs cat | sha256sum); }
+outdated() { [ "$(cat "$1.stamp" 2>/dev/null)" != "$(sources_stamp "$2")" ]; } # outdated RESULT SOURCES
+built() { sources_stamp "$2" >"$1.stamp"; }                                    # built RESULT SOURCES
+
+compile_fallback() { # compile_fallback TORCH FOLDER
+  local torch=$1 folder=$2
+  rm -f "$folder"/*.o
   printf '%s\0' "$trainers_home"/fallback/*.cc | xargs -0 -P "$(nproc)" -I{} sh -c '
-    exec g++ -std=c++20 -O1 -fPIC -fvisibility=hidden -Wall -Wextra -DAT_PER_OPERATOR_HEADERS -isystem "$1/include" \
-      -c "$2" -o "$3/$(basename "$2" .cc).o"' - "$torch" {} "$folder" ||
+    exec g++ -std=c++20 -O1 -fPIC -fvisibility=hidden -Wall -Wextra -DAT_PER_OPERATOR_HEADERS \
+      -isystem "$1/include" -c "$2" -o "$3/$(basename "$2" .cc).o"' - "$torch" {} "$folder" ||
     die "tests/trainers/fallback does not compile; the first error above is the one"
-  g++ -shared -o "$folder/libfallback.so" "$folder"/*.o -L"$torch/lib" -Wl,--no-as-needed,--allow-shlib-undefined \
-    -ltorch_cpu -lc10 || die "tests/trainers/fallback cannot be linked with $torch/lib"
-  echo "$stamp" >"$folder/stamp"
+  g++ -shared -o "$folder/libfallback.so" "$folder"/*.o -L"$torch/lib" \
+    -Wl,--no-as-needed,--allow-shlib-undefined -ltorch_cpu -lc10 ||
+    die "tests/trainers/fallback cannot be linked with $torch/lib"
 }
