@@ -6,7 +6,7 @@ die() { # die MESSAGE [EXIT CODE]
   exit "${2:-1}"
 }
 
-# need_packages build|lint|cluster|pip|openmpi: installs what is missing, and only then touches the network.
+# need_packages build|lint|cluster|pip|venv|openmpi: installs what is missing, and only then touches the network.
 need_packages() {
   local cluster="iproute2 util-linux"
   local packages="$cluster g++ meson ninja-build pkg-config libucx-dev libhwloc-dev libhwy-dev libgtest-dev
@@ -15,6 +15,7 @@ need_packages() {
   case $1 in
     cluster) packages=$cluster ;;
     pip) packages=python3-pip ;;
+    venv) packages=python3-venv ;;
     openmpi) packages="openmpi-bin libopenmpi-dev" ;;
     lint) packages="$packages clang-format clang-tidy" ;;
   esac

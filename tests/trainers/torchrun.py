@@ -1,0 +1,201 @@
+#!/usr/bin/python3
+"""Runs a trainer of scripts/ under torchrun on two pretend nodes, on emulated GPUs: the unmodified
+CUDA build of PyTorch that `./dev trainers setup` fetched, backend nccl.
+
+  ./dev trainers run fsdp2 [--preload LIBRARY] [--one-host] [--nodes 2x2] [-- OPTIONS OF THE SCRIPT]
+
+Everything that the agents and ranks print is kept, in build/trainers/runs/NAME. Other folders of
+libraries, as in LD_LIBRARY_PATH: TRAINERS_CUDA (libcuda.so.1, libcudart.so.13) and TRAINERS_NCCL
+(libnccl.so.2).
+"""
+import argparse
+import glob
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
+sys.path.insert(0, os.path.join(ROOT, "tools", "dev"))
+import launch  # noqa: E402
+
+BUILD = os.environ.get("SLIMCCL_BUILD", os.path.join(ROOT, "build"))
+MADE = os.path.join(BUILD, "trainers")  # by tools/dev/trainers.sh
+PYTHON = os.path.join(MADE, "venv", "bin", "python")
+CUDA = os.environ.get("TRAINERS_CUDA") or ":".join(
+    os.path.join(BUILD, "tests", "cuda", folder) for folder in ("cudart", "emulated"))
+NCCL = os.environ.get("TRAINERS_NCCL") or os.path.join(BUILD, "tests", "vendor")
+LIBRARIES = {"libcuda.so.1": CUDA, "libcudart.so.13": CUDA, "libnccl.so.2": NCCL}
+PRELOAD = os.path.join(BUILD, "plugin", "preload", "libslimccl-preload.so")
+TRAINERS = ("fsdp2", "fsdp1", "ddp", "zero3")
+MARK = "TRAINERS_RUN"
+
+# One torchrun a node. --redirects 3 keeps the output of each rank by itself.
+AGENT = """[ -z "${SLIMCCL_NODE_ID:-}" ] || export NCCL_HOSTID=$SLIMCCL_NODE_ID
+exec "$0" -m torch.distributed.run --nnodes "$TRAINERS_NODES" --nproc-per-node "$TRAINERS_RANKS" \
+  --node-rank "$RANK" --master-addr "$MASTER_ADDR" --master-port "$MASTER_PORT" \
+  --redirects 3 --log-dir "$TRAINERS_LOGS/node$RANK" "$@"
+"""
+OUTPUT = re.compile(r"node(\d+)/[^/]+/attempt_0/(\d+)/stdout\.log$")
+# How the emulation says that it was misused, or asked for something that it does not do.
+COMPLAINT = re.compile(r"slimccl-stub: .*|\[emulated cuda(?:rt)?\] .*|emulated CUDA: .*")
+
+
+class Failed(RuntimeError):
+    """A run that did not end well; the text has what its ranks said last."""
+
+
+class Run:
+    """What a finished run printed."""
+
+    def __init__(self, folder, agents, seconds):
+        self.folder, self.seconds = folder, seconds
+        self.ranks = [text for _, text in sorted(outputs(folder))]
+        self.text = "\n".join([*agents, *self.ranks])
+        report = self.ranks[0] if self.ranks else ""
+        self.losses = re.findall(r"^step \d+ loss (\S+)", report, re.M)
+        self.parameters = re.findall(r"^parameters (\w+)$", report, re.M)
+        self.complaints = COMPLAINT.findall(self.text)
+
+
+def outputs(folder):
+    """((node, local rank), what it printed) of every rank that was started."""
+    for path in glob.glob(os.path.join(folder, "node*", "*", "attempt_0", "*", "stdout.log")):
+        place = tuple(int(number) for number in OUTPUT.search(path).groups())
+        text = ""
+        for name in (path, path.replace("stdout.log", "stderr.log")):
+            with open(name, encoding="utf-8", errors="replace") as file:
+                text += file.read()
+        yield place, text
+
+
+def missing(trainer=None):
+    """Why nothing can be run here, or None."""
+    packages = os.path.join(MADE, "venv", "lib", "python3*", "site-packages")
+    if not os.path.exists(os.path.join(MADE, "libfallback.so.stamp")):
+        return "no PyTorch here: ./dev trainers setup fetches it"
+    if trainer == "zero3" and not glob.glob(os.path.join(packages, "deepspeed")):
+        return "no DeepSpeed here: ./dev trainers setup fetches it"
+    for library, folders in LIBRARIES.items():
+        if not any(os.path.exists(os.path.join(one, library)) for one in folders.split(":")):
+            return f"no {library} in {folders}"
+    return None
+
+
+def environment(devices, preload=None):
+    """What makes torch run on emulated devices; TRAINERS_RUN marks all processes of the run."""
+    variables = {
+        "LD_LIBRARY_PATH": f"{CUDA}:{NCCL}:{os.path.join(MADE, 'stubs')}",
+        "PYTHONPATH": os.path.join(HERE, "site"),
+        "TRAINERS_FALLBACK": os.path.join(MADE, "libfallback.so"),
+        "SLIMCCL_EMULATED_DEVICES": devices, "SLIMCCL_EMULATED_MB": 4096,
+        "OMP_NUM_THREADS": 1, "MKL_NUM_THREADS": 1, "DS_BUILD_OPS": 0,
+        MARK: uuid.uuid4().hex,
+    }
+    if preload:
+        variables["LD_PRELOAD"] = preload
+    return variables
+
+
+def end_all(mark):
+    """Ends what is left of a run: a torchrun that is killed leaves its ranks running."""
+    for path in glob.glob("/proc/[0-9]*/environ"):
+        try:
+            with open(path, "rb") as file:
+                ours = f"{MARK}={mark}".encode() in file.read().split(b"\0")
+            if ours:
+                os.kill(int(path.split("/")[2]), signal.SIGKILL)
+        except OSError:
+            pass  # it has ended, or is another user's
+
+
+def failure(trainer, problems, run):
+    tails = [f"[rank {rank}] {line}" for rank, text in enumerate(run.ranks)
+             for line in text.rstrip().splitlines()[-8:]]
+    return Failed("\n".join([f"{trainer}: " + "; ".join(problems), *tails,
+                             f"all of it: {run.folder}"]))
+
+
+def run(trainer, arguments=(), name=None, nodes="2x2", cluster=None, preload=None, env=None,
+        timeout=300):
+    """One run, ended after `timeout` seconds. With a cluster on its first nodes, otherwise on this
+    host, which pretends them. Raises Failed if a rank failed or printed no parameters, or the
+    emulation complained."""
+    node_count, ranks = (int(part) for part in nodes.split("x"))
+    folder = os.path.join(MADE, "runs", name or trainer)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.makedirs(folder)
+    variables = {**environment(ranks, preload), "TRAINERS_NODES": node_count,
+                 "TRAINERS_RANKS": ranks, "TRAINERS_LOGS": folder, **(env or {})}
+    if not cluster:
+        variables.setdefault("SLIMCCL_ADDRESS", "127.0.0.1")
+    script = os.path.join(HERE, "scripts", f"{trainer}.py")
+    started = time.monotonic()
+    agents = launch.start(["bash", "-c", AGENT, PYTHON, script, *map(str, arguments)],
+                          list(range(node_count)), cluster, variables)
+    try:
+        problems = launch.finish(agents, timeout)
+    finally:
+        launch.kill(agents)
+        end_all(variables[MARK])
+    for agent in agents:
+        with open(os.path.join(folder, f"agent{agent.node}.log"), "wb") as file:
+            file.write(agent.output)
+    done = Run(folder, [agent.text for agent in agents], time.monotonic() - started)
+    if not problems and len(done.parameters) != 1:
+        problems = [f"all {len(done.ranks)} ranks ended well, yet rank 0 told no parameters"]
+    problems += done.complaints
+    if problems:
+        raise failure(trainer, problems, done)
+    return done
+
+
+def run_alone(script, devices=2, timeout=120):
+    """Output and exit code of a script in one process."""
+    variables = {name: str(value) for name, value in environment(devices).items()}
+    result = subprocess.run([PYTHON, script], env={**os.environ, **variables}, timeout=timeout,
+                            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT, text=True)
+    return result.stdout, result.returncode
+
+
+def options(arguments):
+    """Ours, and after "--" the script's."""
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("trainer", choices=TRAINERS)
+    parser.add_argument("--nodes", default="2x2", help="nodes x ranks of each")
+    parser.add_argument("--preload", help=f"for LD_PRELOAD, such as {PRELOAD}")
+    parser.add_argument("--one-host", action="store_true", help="no namespaces even for root")
+    parser.add_argument("--timeout", type=float, default=300)
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    return parser.parse_args(arguments[:end]), arguments[end + 1:]
+
+
+def main():
+    chosen, arguments = options(sys.argv[1:])
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    reason = missing(chosen.trainer)
+    if reason:
+        sys.exit(f"trainers: {reason}")
+    cluster = None if chosen.one_host or os.getuid() != 0 else f"r{os.getpid()}"
+    if cluster:
+        launch.cluster_up(cluster, int(chosen.nodes.split("x")[0]))
+    try:
+        done = run(chosen.trainer, arguments, f"by-hand-{chosen.trainer}", chosen.nodes, cluster,
+                   chosen.preload, timeout=chosen.timeout)
+        print(f"{done.ranks[0]}{done.seconds:.1f} s; all output: {done.folder}")
+    except Failed as error:
+        sys.exit(str(error))
+    finally:
+        if cluster:
+            launch.cluster(cluster, "down")
+
+
+if __name__ == "__main__":
+    main()
