@@ -13,10 +13,18 @@ import harness  # noqa: E402
 import launch  # noqa: E402
 
 SOAK = os.path.join(harness.BUILD, "tests", "soak", "soak")
-# Pretended nodes speak over loopback, where every rank can reach every other.
-ALWAYS = {"SLIMCCL_ADDRESS": "127.0.0.1", "SLIMCCL_LOG": "none", "SLIMCCL_TIMEOUT_S": "30"}
+# Pretended nodes speak over loopback, where every rank can reach every other. The library's own
+# watchdog comes before --hang: it knows who waits for which message.
+ALWAYS = {"SLIMCCL_ADDRESS": "127.0.0.1", "SLIMCCL_LOG": "none", "SLIMCCL_TIMEOUT_S": "20"}
 SMALL = {"SLIMCCL_SEGMENT": "2048", "SLIMCCL_WINDOW": "2"}
 CHECK = {"SLIMCCL_CHECK": "1"}
+
+
+def last_words(ranks):
+    """What every process said at last, those first that saw something wrong."""
+    ranks = sorted(ranks, key=lambda rank: "FAILED" not in rank.text)
+    return [f"[process {rank.rank}] {line}" for rank in ranks
+            for line in rank.text.splitlines()[-12:] or ["says nothing"]]
 
 
 class Soak(unittest.TestCase):
@@ -33,9 +41,8 @@ class Soak(unittest.TestCase):
                        str(threads), "--folder", folder, "--hang", "30"]
             ranks = launch.start(command, nodes, None, {**ALWAYS, **(env or {})})
             complaints = launch.finish(ranks, seconds + 120)
-        texts = [f"[process {rank.rank}] {line}" for rank in ranks
-                 for line in rank.text.splitlines()[-12:]]
-        self.assertEqual(complaints, [], "\n".join([f"seed {seed}"] + texts))
+        if complaints:
+            self.fail("\n".join([f"seed {seed}, {nodes}", *complaints, *last_words(ranks)]))
         print("   " + ranks[0].text.strip().splitlines()[-1], flush=True)
 
     def test_one_node(self):
