@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 namespace soak {
 
@@ -91,9 +92,18 @@ void Process::tell_calls(const char* what) const {
   fflush(stderr);
 }
 
+// Where this thread did not run, nobody did: a virtual machine stands still at times, its clock
+// does not.
+void Process::forgive_standstill() {
+  const auto gap = Clock::now() - std::exchange(last_look_, Clock::now());
+  if (gap < std::chrono::seconds(1)) return;
+  for (Note& note : notes_) note.since += gap;
+}
+
 // The first process that finds a hang ends all others: so each says half-way where it stands.
 void Process::look_at_clock() {
   const std::lock_guard lock(mutex_);
+  forgive_standstill();
   double oldest = 0;
   for (const Note& note : notes_)
     oldest = std::max(oldest, duration<double>(Clock::now() - note.since).count());
