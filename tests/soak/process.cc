@@ -2,9 +2,11 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 namespace soak {
 
@@ -75,25 +77,41 @@ void Process::look_at_errors() {
     const std::string text = ncclGetLastError(comm);
     const std::lock_guard lock(mutex_);
     if (!watched_.contains(comm)) continue;
-    for (int thread = 0; thread < options.threads; ++thread)
-      fprintf(stderr, "meanwhile: %s\n", last_call(thread).c_str());
+    tell_calls("meanwhile");
     fprintf(stderr, "FAILED: the watchdog asked (result %d) and was told %d: %s\n", asked, state,
             text.c_str());
     std::_Exit(1);
   }
 }
 
-void Process::look_at_clock() {
-  const std::lock_guard lock(mutex_);
-  bool hangs = false;
-  for (const Note& note : notes_)
-    hangs |= duration<double>(Clock::now() - note.since).count() > options.hang_s;
-  if (!hangs) return;
+void Process::tell_calls(const char* what) const {
   for (int thread = 0; thread < options.threads; ++thread) {
-    fprintf(stderr, "FAILED: hangs: %s (for %.0f s)\n", last_call(thread).c_str(),
-            duration<double>(Clock::now() - notes_[static_cast<size_t>(thread)].since).count());
+    const duration<double> age = Clock::now() - notes_[static_cast<size_t>(thread)].since;
+    fprintf(stderr, "%s: %s (for %.0f s)\n", what, last_call(thread).c_str(), age.count());
   }
   fflush(stderr);
+}
+
+// Where this thread did not run, nobody did: a virtual machine stands still at times, its clock
+// does not.
+void Process::forgive_standstill() {
+  const auto gap = Clock::now() - std::exchange(last_look_, Clock::now());
+  if (gap < std::chrono::seconds(1)) return;
+  for (Note& note : notes_) note.since += gap;
+}
+
+// The first process that finds a hang ends all others: so each says half-way where it stands.
+void Process::look_at_clock() {
+  const std::lock_guard lock(mutex_);
+  forgive_standstill();
+  double oldest = 0;
+  for (const Note& note : notes_)
+    oldest = std::max(oldest, duration<double>(Clock::now() - note.since).count());
+  const bool late = oldest > options.hang_s / 2;
+  if (late && !told_late_) tell_calls("waits");
+  told_late_ = late;
+  if (oldest <= options.hang_s) return;
+  tell_calls("FAILED: hangs");
   std::_Exit(9);
 }
 

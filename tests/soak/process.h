@@ -58,15 +58,18 @@ class Process {
   void loop();
   void look_at_errors();
   void look_at_clock();
+  void forgive_standstill();  // with the lock held
   [[nodiscard]] std::string path(int team) const;
   [[nodiscard]] std::string last_call(int thread) const;
+  void tell_calls(const char* what) const;  // of all threads, with the lock held
 
   std::mutex mutex_;
   std::condition_variable changed_;
   std::set<ncclComm_t> watched_;
   std::vector<Note> notes_;
   std::map<int, std::vector<ncclComm_t>> handed_;
-  bool done_ = false;
+  bool done_ = false, told_late_ = false;
+  Clock::time_point last_look_ = Clock::now();
   std::thread watchdog_;
 };
 

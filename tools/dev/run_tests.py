@@ -17,8 +17,9 @@ import time
 
 ROOT = os.environ["SLIMCCL_ROOT"]
 BUILD = os.environ["SLIMCCL_BUILD"]
-MESON_SUITES = ("pure", "conformance", "multi", "soak", "cluster", "abi", "cuda", "trainers")
+MESON_SUITES = ("pure", "conformance", "multi", "soak", "cluster", "abi", "cuda", "overlay", "trainers")
 DEFAULT = (*MESON_SUITES, "shape")
+FAILURE_LINES = 60  # of what one failed case says, repeated at the end
 SANITIZERS = {
     "asan": {"folder": "build-asan", "option": "address,undefined",
              "suites": ("pure", "conformance", "cuda"), "filter": None},
@@ -44,10 +45,20 @@ class Tally:
         self.passed = self.failed = self.skipped = 0
         self.failures = []
 
-    def fail(self, what, count=1):
-        self.failed += count
-        self.failures.append(what)
+    def fail(self, what, message=""):
+        self.failed += 1
+        self.failures.append((what, message))
         print(f"FAILED  {what}", flush=True)
+
+    def tell_failures(self):
+        """Once more, at the end, where a log that was cut short still shows them."""
+        for what, message in self.failures:
+            lines = message.splitlines()
+            left_out = len(lines) - FAILURE_LINES
+            print(f"FAILED  {what}")
+            print("".join(f"   | {line}\n" for line in lines[:FAILURE_LINES]), end="")
+            if left_out > 0:
+                print(f"   | ... and {left_out} lines more")
 
     def skip(self, what, reason):
         self.skipped += 1
@@ -114,7 +125,7 @@ def count_cases(path, output, tally):
         name = f"{case.get('classname', '')}.{case['name']}"
         if case.get("failures"):
             failed += 1
-            tally.fail(name)
+            tally.fail(name, "\n".join(each["failure"] for each in case["failures"]))
         elif case["result"] == "SKIPPED":
             tally.skip(name, skip_reason(case, output))
         elif case["status"] == "RUN":
@@ -234,8 +245,7 @@ def main():
         suites = [suite for suite in suites if suite == "shape"]
     for suite in suites:
         run_step(suite, tally)
-    for failure in tally.failures:
-        print(f"FAILED  {failure}")
+    tally.tell_failures()
     print(f"{tally.passed} passed, {tally.failed} failed, {tally.skipped} skipped", flush=True)
     sys.exit(1 if tally.failed else 0)
 

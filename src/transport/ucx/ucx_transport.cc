@@ -20,15 +20,6 @@ constexpr std::chrono::milliseconds kAbort{3000};
 constexpr std::chrono::milliseconds kForced{5000};  // for requests of broken connections to end
 constexpr int kProgressCalls = 16;                  // bounds the work of one progress()
 
-ucp_request_param_t request_param(void* user_data) {
-  ucp_request_param_t param{};
-  param.op_attr_mask =
-      UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA | UCP_OP_ATTR_FIELD_MEMORY_TYPE;
-  param.user_data = user_data;
-  param.memory_type = UCS_MEMORY_TYPE_HOST;  // spares UCX from finding out
-  return param;
-}
-
 }  // namespace
 
 UcxTransport::UcxTransport(std::shared_ptr<Worker> worker, int rank)
@@ -43,7 +34,7 @@ UcxTransport::~UcxTransport() {
     for (auto& [rank, peer] : peers_) {
       if (!peer.leaving.empty() || !(peer.connection || peer.greeted) || !connect(peer)) continue;
       send_control(peer, Kind::kLeft, 0, 0, {});
-      flush(peer);
+      if (!peer.connection->broken) controls_.flush(*peer.connection);
     }
     if (!end_requests(kFarewell)) {
       log::warn("rank ", rank_, " leaves although not all it sent to other nodes has been taken");
@@ -97,25 +88,7 @@ bool UcxTransport::connect(Peer& peer) noexcept {
 
 void UcxTransport::send_control(Peer& peer, Kind kind, uint64_t tag, uint64_t bytes,
                                 const std::string& text) noexcept {
-  auto control = std::make_unique<Control>(
-      Control{this, {kMagic, peer.link.channel, rank_, kind, tag, bytes}, text});
-  ucp_request_param_t param = request_param(control.get());
-  param.cb.send = [](void* request, ucs_status_t, void* ended) {
-    --static_cast<Control*>(ended)->owner->requests_;
-    delete static_cast<Control*>(ended);
-    ucp_request_free(request);
-  };
-  if (kind == Kind::kHello) {
-    param.op_attr_mask |= UCP_OP_ATTR_FIELD_FLAGS;
-    param.flags = UCP_AM_SEND_FLAG_REPLY;
-  }
-  const ucs_status_ptr_t request =
-      ucp_am_send_nbx(peer.connection->endpoint, kMessageId, &control->header,
-                      sizeof control->header, control->text.data(), control->text.size(), &param);
-  if (!UCS_PTR_IS_PTR(request))
-    return;  // sent at once, or failed: then the error handler is called
-  ++requests_;
-  (void)control.release();  // the callback frees it
+  controls_.send(*peer.connection, {kMagic, peer.link.channel, rank_, kind, tag, bytes}, text);
 }
 
 Ticket UcxTransport::send(int rank, uint64_t tag, ConstBytes data) {
@@ -313,33 +286,25 @@ void UcxTransport::declare_gone(Peer& peer) noexcept {
   posted_.take_all(peer.link.rank, [&](Operation* recv) { fail(*recv, peer.leaving); });
 }
 
-void UcxTransport::flush(Peer& peer) noexcept {
-  if (peer.connection->broken) return;
-  ucp_request_param_t param = request_param(this);
-  param.op_attr_mask &= ~static_cast<uint32_t>(UCP_OP_ATTR_FIELD_MEMORY_TYPE);
-  param.cb.send = [](void* request, ucs_status_t, void* self) {
-    --static_cast<UcxTransport*>(self)->requests_;
-    ucp_request_free(request);
-  };
-  if (UCS_PTR_IS_PTR(ucp_ep_flush_nbx(peer.connection->endpoint, &param))) ++requests_;
-}
-
-// True once UCX holds nothing of ours: what can be sent is, and where the peers do not take it in
-// time the connection is broken, which ends the rest. Callbacks refer to this object, so it must
-// not go before that.
+// True once UCX holds no buffer of ours. What can be sent is; where the peers do not take data in
+// time, the connection is broken, for all who use it: that ends the rest. Callbacks of data refer
+// to this object, so it must not go before that; a farewell may stay behind.
 bool UcxTransport::end_requests(std::chrono::milliseconds limit) noexcept {
   using Clock = std::chrono::steady_clock;
-  const auto drain = [&](Clock::time_point end) {
-    while (requests_ > 0 && Clock::now() < end) {
+  const auto drain = [&](Clock::time_point end, bool controls_too) {
+    while (requests_ + (controls_too ? controls_.under_way() : 0) > 0 && Clock::now() < end) {
       if (worker_->progress() == 0) usleep(50);
     }
     return requests_ == 0;
   };
-  if (drain(Clock::now() + limit)) return true;
-  for (auto& [rank, peer] : peers_) {
-    if (peer.connection) worker_->break_connection(*peer.connection, UCS_ERR_TIMED_OUT);
-  }
-  if (!drain(Clock::now() + kForced))
+  if (drain(Clock::now() + limit, true)) return true;
+  std::set<int> stuck;
+  operations_.for_each_pending([&](const Operation& operation) {
+    if (operation.in_ucx) stuck.insert(operation.peer);
+  });
+  for (const int rank : stuck)
+    worker_->break_connection(*peers_.at(rank).connection, UCS_ERR_TIMED_OUT);
+  if (!drain(Clock::now() + kForced, false))
     log::warn("UCX does not let go of ", requests_, " requests of rank ", rank_);
   return false;
 }
@@ -378,10 +343,10 @@ bool UcxTransport::flushed() noexcept {
   const std::lock_guard lock(worker_->mutex);
   if (!std::exchange(flushing_, true)) {
     for (auto& [rank, peer] : peers_) {
-      if (peer.connection) flush(peer);
+      if (peer.connection && !peer.connection->broken) controls_.flush(*peer.connection);
     }
   }
-  return requests_ == 0;
+  return requests_ + controls_.under_way() == 0;
 }
 
 void UcxTransport::abort(const std::string& reason) noexcept {

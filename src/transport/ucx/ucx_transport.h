@@ -18,6 +18,7 @@
 #include "transport/matching.h"
 #include "transport/tickets.h"
 #include "transport/transport.h"
+#include "transport/ucx/control.h"
 #include "transport/ucx/worker.h"
 
 namespace slimccl::transport::ucx {
@@ -63,12 +64,6 @@ class UcxTransport final : public Transport, private Channel {
     bool rendezvous = false;
     uint64_t bytes = 0;
   };
-  // A message of our own, with the bytes it needs.
-  struct Control {
-    UcxTransport* owner;
-    Header header;
-    std::string text;
-  };
   struct Peer {
     PeerLink link;
     std::shared_ptr<Connection> connection;  // shared with other communicators
@@ -92,7 +87,6 @@ class UcxTransport final : public Transport, private Channel {
   void fail(Operation& operation, const std::string& reason, bool misfit = false) noexcept;
   void fail_size(Operation& recv, uint64_t sent) noexcept;
   void declare_gone(Peer& peer) noexcept;
-  void flush(Peer& peer) noexcept;
   bool end_requests(std::chrono::milliseconds limit) noexcept;
 
   const std::shared_ptr<Worker> worker_;
@@ -103,7 +97,8 @@ class UcxTransport final : public Transport, private Channel {
   TicketTable<Operation> operations_;
   RouteMap<Operation*> posted_;
   RouteMap<Early> early_;
-  int requests_ = 0;  // of ours that UCX has not ended
+  int requests_ = 0;  // with buffers of ours, that UCX has not ended
+  Controls controls_;
   std::optional<PeerFailure> failure_;
   bool departures_ = false;  // a peer is leaving and not yet gone
   bool aborted_ = false;
