@@ -35,8 +35,11 @@ PRELOAD = os.path.join(BUILD, "plugin", "preload", "libslimccl-preload.so")
 TRAINERS = ("fsdp2", "fsdp1", "ddp", "zero3")
 MARK = "TRAINERS_RUN"
 
-# One torchrun a node. --redirects 3 keeps the output of each rank by itself.
-AGENT = """[ -z "${SLIMCCL_NODE_ID:-}" ] || export NCCL_HOSTID=$SLIMCCL_NODE_ID
+# One torchrun a node. The vendor's stand-in (tests/vendor) has settings of its own.
+# --redirects 3 keeps the output of each rank by itself.
+AGENT = """if [ -n "${SLIMCCL_NODE_ID:-}" ]; then
+  export NCCL_HOSTID=$SLIMCCL_NODE_ID VENDOR_SLIMCCL_NODE_ID=$SLIMCCL_NODE_ID
+fi
 exec "$0" -m torch.distributed.run --nnodes "$TRAINERS_NODES" --nproc-per-node "$TRAINERS_RANKS" \
   --node-rank "$RANK" --master-addr "$MASTER_ADDR" --master-port "$MASTER_PORT" \
   --redirects 3 --log-dir "$TRAINERS_LOGS/node$RANK" "$@"
@@ -132,8 +135,9 @@ def run(trainer, arguments=(), name=None, nodes="2x2", cluster=None, preload=Non
     os.makedirs(folder)
     variables = {**environment(ranks, preload), "TRAINERS_NODES": node_count,
                  "TRAINERS_RANKS": ranks, "TRAINERS_LOGS": folder, **(env or {})}
-    if not cluster:
+    if not cluster:  # pretended nodes speak over loopback
         variables.setdefault("SLIMCCL_ADDRESS", "127.0.0.1")
+        variables.setdefault("VENDOR_SLIMCCL_ADDRESS", "127.0.0.1")
     script = os.path.join(HERE, "scripts", f"{trainer}.py")
     started = time.monotonic()
     agents = launch.start(["bash", "-c", AGENT, PYTHON, script, *map(str, arguments)],

@@ -27,8 +27,8 @@ class Stubs(unittest.TestCase):
 
     def build(self, folder, name, source, *flags):
         path = os.path.join(folder, name)
-        subprocess.run(["gcc", "-shared", "-fPIC", "-o", path, f"-Wl,-soname,{name}", "-x", "c", "-",
-                        "-x", "none", *flags], input=source, text=True, check=True)
+        subprocess.run(["gcc", "-shared", "-fPIC", "-o", path, f"-Wl,-soname,{name}", "-x", "c",
+                        "-", "-x", "none", *flags], input=source, text=True, check=True)
         return path
 
     def test_a_stub_that_is_called_tells_its_name_and_fails(self):
