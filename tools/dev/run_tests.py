@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """./dev test [SUITE...]: builds what the suites need, runs them one after the other, counts cases.
 
-pure, conformance, multi, soak, cluster, abi and cuda are Meson suites of the same build; asan and tsan are
+pure, conformance, multi, soak, cluster, abi, overlay and cuda are Meson suites of the same build; asan and tsan are
 builds of their own; shape reads the sources. GoogleTest programs (and the Python tests, in the same
 format) are counted case by case, any other program as one. The last line is
 `N passed, N failed, N skipped`; the exit code is 1 when anything failed.
@@ -17,8 +17,8 @@ import time
 
 ROOT = os.environ["SLIMCCL_ROOT"]
 BUILD = os.environ["SLIMCCL_BUILD"]
-MESON_SUITES = ("pure", "conformance", "multi", "soak", "cluster", "abi", "cuda")
-DEFAULT = ("pure", "conformance", "multi", "soak", "cluster", "abi", "cuda", "shape")
+MESON_SUITES = ("pure", "conformance", "multi", "soak", "cluster", "abi", "overlay", "cuda")
+DEFAULT = ("pure", "conformance", "multi", "soak", "cluster", "abi", "overlay", "cuda", "shape")
 SANITIZERS = {
     "asan": {"folder": "build-asan", "option": "address,undefined",
              "suites": ("pure", "conformance", "cuda"), "filter": None},

@@ -1,0 +1,38 @@
+// The calls of a program or of a plugin: linked into one, they are that one's.
+#include <stdio.h>
+#include <string.h>
+
+#include "slimccl/nccl.h"
+
+static ncclResult_t call(const char* name) {
+  static ncclComm_t comm;
+  ncclUniqueId id;
+  int version = 0;
+  if (strcmp(name, "GetUniqueId") == 0) return ncclGetUniqueId(&id);
+  if (strcmp(name, "CommInitAll") == 0) return ncclCommInitAll(&comm, 1, NULL);
+  if (strcmp(name, "CommFinalize") == 0) return ncclCommFinalize(comm);
+  if (strcmp(name, "GroupStart") == 0) return ncclGroupStart();
+  if (strcmp(name, "GroupEnd") == 0) return ncclGroupEnd();
+  if (strcmp(name, "AllGather") == 0) return ncclAllGather(0, 0, 1, ncclFloat, comm, 0);
+  if (strcmp(name, "AllReduce") == 0) return ncclAllReduce(0, 0, 1, ncclFloat, ncclSum, comm, 0);
+  if (strcmp(name, "AlltoAll") == 0) return ncclAlltoAll(0, 0, 1, ncclFloat, comm, 0);
+  if (strcmp(name, "Bcast") == 0) return ncclBcast(0, 1, ncclFloat, 0, comm, 0);
+  if (strcmp(name, "CommCount") == 0) return ncclCommCount(comm, &version);
+  if (strcmp(name, "GetVersion") == 0) {
+    const ncclResult_t result = ncclGetVersion(&version);
+    printf("version %d\n", version);
+    return result;
+  }
+  return ncclNumResults;
+}
+
+// Makes the call ncclNAME; what it returned is told unless it is ncclSuccess.
+void make_call(const char* name) {
+  if (strcmp(name, "GetLastError") == 0) {
+    printf("%s\n", ncclGetLastError(NULL));
+    return;
+  }
+  const ncclResult_t result = call(name);
+  if (result != ncclSuccess) printf("%s returned %d\n", name, result);
+  fflush(stdout);
+}
