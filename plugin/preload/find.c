@@ -101,17 +101,28 @@ static bool is_nccl_itself(const struct segment* caller, void* handle) {
   return probe >= caller->start && probe < caller->end;
 }
 
-static bool explicit_path(struct scope* scope) {
-  const char* path = getenv("SLIMCCL_NCCL");
+/* Names that are not hooked go where the dynamic linker bound them: two copies in one program. */
+static bool is_another(const struct scope* chosen, void* own) {
+  const struct scope bound = {.next = true, .handle = own};
+  void* address = look_up(&bound, "ncclGetVersion");
+  return address != NULL && address != look_up(chosen, "ncclGetVersion");
+}
+
+static bool explicit_path(struct scope* scope, void* own) {
+  static atomic_flag told = ATOMIC_FLAG_INIT;
+  const char *path = getenv("SLIMCCL_NCCL"), *trouble = NULL;
   if (path == NULL || path[0] == '\0') return false;
   scope->next = false;
-  if (finds(scope, dlopen(path, RTLD_LAZY | RTLD_LOCAL | RTLD_NODELETE))) return true;
-  static atomic_flag told = ATOMIC_FLAG_INIT;
-  if (!atomic_flag_test_and_set(&told))
-    slimccl_warn(
-        "SLIMCCL_NCCL=%s is no NCCL that can be loaded (%s); searching for another", path,
-        scope->handle == NULL ? dlerror() : "it has no ncclGetUniqueId, or is this overlay");
-  return false;
+  const bool found = finds(scope, dlopen(path, RTLD_LAZY | RTLD_LOCAL | RTLD_NODELETE));
+  if (scope->handle == NULL)
+    trouble = dlerror();
+  else if (!found)
+    trouble = "it has no NCCL, or is this overlay; searching for another";
+  else if (is_another(scope, own))
+    trouble = "the program is bound to another copy, which calls that are not hooked will reach";
+  if (trouble != NULL && !atomic_flag_test_and_set(&told))
+    slimccl_warn("SLIMCCL_NCCL=%s: %s", path, trouble);
+  return found;
 }
 
 static bool search(const struct segment* caller, struct scope* scope, bool* own_text) {
@@ -119,7 +130,7 @@ static bool search(const struct segment* caller, struct scope* scope, bool* own_
   *own_text = is_nccl_itself(caller, own);
   scope->next = false;
   if (*own_text) return finds(scope, own);
-  if (explicit_path(scope)) return true;
+  if (explicit_path(scope, own)) return true;
   scope->next = true;
   if (finds(scope, own)) return true;
   if (finds(scope, dlopen("libnccl.so.2", RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE))) return true;

@@ -28,6 +28,12 @@ void slimccl_warn(const char* format, ...) {
   if (write(STDERR_FILENO, line, (size_t)used + 1) < 0) return; /* nobody to be told */
 }
 
+bool slimccl_off(void) {
+  const char* wanted = getenv("SLIMCCL_OVERLAY");
+  return wanted != NULL &&
+         (strcmp(wanted, "off") == 0 || strcmp(wanted, "0") == 0 || strcmp(wanted, "false") == 0);
+}
+
 /* The number in hexadecimal at `text`, which is moved behind it. strtoul of newer C libraries would
  * be a newer symbol. */
 static uintptr_t hexadecimal(const char** text) {
@@ -79,8 +85,7 @@ static char* core_path(void) {
 }
 
 static const struct slimccl_overlay* load(void) {
-  const char* wanted = getenv("SLIMCCL_OVERLAY");
-  if (wanted != NULL && strcmp(wanted, "off") == 0) return NULL;
+  if (slimccl_off()) return NULL;
   char* path = core_path();
   void* handle = path == NULL ? NULL : dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
   const char* why = NULL;

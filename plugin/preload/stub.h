@@ -29,6 +29,9 @@ struct slimccl_route slimccl_find(const void* caller);
  * are exact then, and the reason was told once. Any thread, and after a fork. */
 const struct slimccl_overlay* slimccl_core(void);
 
+/* SLIMCCL_OVERLAY=off: all is forwarded, and nothing said. */
+bool slimccl_off(void);
+
 /* A lock that is held for moments. A fork may copy it held: it knows the process that holds it.
  * False if it was not free for 10 seconds. */
 struct slimccl_lock {

@@ -8,7 +8,14 @@ static ncclResult_t call(const char* name) {
   static ncclComm_t comm;
   ncclUniqueId id;
   int version = 0;
-  if (strcmp(name, "GetUniqueId") == 0) return ncclGetUniqueId(&id);
+  memset(&id, 0xff, sizeof id);
+  if (strcmp(name, "GetUniqueId") == 0) {
+    const ncclResult_t result = ncclGetUniqueId(&id);
+    int used = sizeof id;
+    while (used > 0 && id.internal[used - 1] == 0) --used;
+    printf("the id is %s\n", used <= 40 ? "within 40 bytes" : "longer than 40 bytes");
+    return result;
+  }
   if (strcmp(name, "CommInitAll") == 0) return ncclCommInitAll(&comm, 1, NULL);
   if (strcmp(name, "CommFinalize") == 0) return ncclCommFinalize(comm);
   if (strcmp(name, "GroupStart") == 0) return ncclGroupStart();
@@ -17,6 +24,10 @@ static ncclResult_t call(const char* name) {
   if (strcmp(name, "AllReduce") == 0) return ncclAllReduce(0, 0, 1, ncclFloat, ncclSum, comm, 0);
   if (strcmp(name, "AlltoAll") == 0) return ncclAlltoAll(0, 0, 1, ncclFloat, comm, 0);
   if (strcmp(name, "Bcast") == 0) return ncclBcast(0, 1, ncclFloat, 0, comm, 0);
+  if (strcmp(name, "GetErrorString") == 0) {
+    printf("%s\n", ncclGetErrorString(ncclInvalidUsage));
+    return ncclSuccess;
+  }
   if (strcmp(name, "CommCount") == 0) return ncclCommCount(comm, &version);
   if (strcmp(name, "GetVersion") == 0) {
     const ncclResult_t result = ncclGetVersion(&version);

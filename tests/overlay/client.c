@@ -4,6 +4,7 @@
 //   in FILE NAME   the call, made by an open plugin
 //   chdir FOLDER   threads NAME (the call in two threads at once)
 //   fork           goes on in a child, whose exit code it takes
+//   meanwhile NAME the call in a thread that is not waited for
 //   state          prints open files, threads, and whether the core is mapped
 #include <dirent.h>
 #include <dlfcn.h>
@@ -17,7 +18,7 @@
 __attribute__((weak)) void make_call(const char* name);
 
 static void* open_plugin(const char* file, int more) {
-  void* handle = dlopen(file, RTLD_NOW | RTLD_LOCAL | more);
+  void* handle = dlopen(file, RTLD_LAZY | RTLD_LOCAL | more);
   if (handle == NULL) {
     printf("dlopen: %s\n", dlerror());
     exit(3);
@@ -51,6 +52,17 @@ static void in_threads(char* name) {
   pthread_barrier_init(&barrier, NULL, 2);
   for (int i = 0; i < 2; ++i) pthread_create(&threads[i], NULL, call_at_once, name);
   for (int i = 0; i < 2; ++i) pthread_join(threads[i], NULL);
+}
+
+static void* call_alone(void* name) {
+  make_call(name);
+  return NULL;
+}
+
+static void begin(char* name) {
+  pthread_t thread;
+  pthread_create(&thread, NULL, call_alone, name);
+  usleep(200000);
 }
 
 static void go_on_in_child(void) {
@@ -95,6 +107,8 @@ int main(int count, char** words) {
       count -= 1000 * (chdir(*++word) != 0);
     else if (strcmp(*word, "threads") == 0)
       in_threads(*++word);
+    else if (strcmp(*word, "meanwhile") == 0)
+      begin(*++word);
     else if (strcmp(*word, "fork") == 0)
       go_on_in_child();
     else if (strcmp(*word, "state") == 0)

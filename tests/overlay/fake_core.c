@@ -46,7 +46,10 @@ const struct slimccl_overlay* slimccl_overlay_open(uint32_t abi, const char* ver
       .GetLastError = last_error,
   };
   if (getenv("FAKE_TRACE") != NULL) printf("core opened for %s\n", version);
-  usleep(20000);  // so that another thread's first call comes before this one is done
+  fflush(stdout);
+  // So that other threads' first calls, or a fork, come before this one is done.
+  const char* wait = getenv("FAKE_CORE_WAIT_MS");
+  usleep(wait == NULL ? 0 : 1000 * atoi(wait));
   if (abi == FAKE_CORE_ABI) return &kOverlay;
   *why = "made for another preloaded file";
   return NULL;
