@@ -92,8 +92,10 @@ class Core(Calls):
                    lines=[OPENED, "core ncclAllGather", "real ncclAllGather"])
 
     def test_two_first_calls_at_once_open_it_once(self):
-        self.calls("program", "threads", "AllGather", FAKE_CORE_WAIT_MS="100", lines=[
-            OPENED, *["core ncclAllGather", "real ncclAllGather"] * 2])
+        code, lines, errors = run([at("program"), "threads", "AllGather"], at("whole/libslimccl-preload.so"),
+                                  FAKE_TRACE="1", FAKE_CORE_WAIT_MS="100")
+        self.assertEqual((code, sorted(lines), errors), (
+            0, [*["core ncclAllGather"] * 2, OPENED, *["real ncclAllGather"] * 2], []))
 
     def test_a_fork_while_another_thread_loads_it(self):
         self.calls("program", "meanwhile", "AllGather", "fork", "AllReduce", FAKE_CORE_WAIT_MS="600",
@@ -104,6 +106,14 @@ class Core(Calls):
         once = ["core ncclAllGather", "real ncclAllGather"]
         self.calls("program", "fork", "AllGather", lines=[OPENED, *once])
         self.calls("program", "AllGather", "fork", "AllGather", lines=[OPENED, *once, *once])
+
+
+class Cost(Calls):
+    def test_a_forwarded_call_allocates_nothing(self):
+        fakes.compile_c("allocations", ["allocations.c"], *linked_to(at("lib/libnccl.so.2")))
+        for stub, off in (("whole", "on"), ("whole", "off"), ("alone", "on")):
+            code, lines, _ = run([at("allocations")], at(stub, "libslimccl-preload.so"), SLIMCCL_OVERLAY=off)
+            self.assertEqual((code, lines), (0, ["first call: some, a thousand more: 0"]))
 
 
 class Nested(Calls):
@@ -147,8 +157,9 @@ class Search(Calls):
         self.calls("program", *words, stub="alone", lines=lines, SLIMCCL_OVERLAY="off")
 
     def test_another_plugin_at_a_closed_ones_addresses(self):
-        words = ["open", "plugin.so", "in", "plugin.so", "AllGather", "close", "plugin.so",
-                 "open", "plugin_second.so", "in", "plugin_second.so", "AllGather",
+        # The first copy stays, so that a stale answer would be it.
+        words = ["open", "lib/libnccl.so.2", "open", "plugin.so", "in", "plugin.so", "AllGather",
+                 "close", "plugin.so", "open", "plugin_second.so", "in", "plugin_second.so", "AllGather",
                  "open", "plugin.so", "in", "plugin.so", "AllGather"]
         self.calls("host", *words, SLIMCCL_OVERLAY="off", lines=[
             "real ncclAllGather", "second ncclAllGather", "real ncclAllGather"])
@@ -156,6 +167,10 @@ class Search(Calls):
     def test_a_caller_that_is_bound_to_nothing_takes_the_one_that_is_mapped(self):
         self.calls("host", "open", "bare.so", "open", "plugin.so", "in", "bare.so", "AllGather", lines=[
             OPENED, "core ncclAllGather", "real ncclAllGather"])
+
+    def test_whatever_else_could_be_loaded(self):
+        self.calls("host", "open", "bare.so", "open", "plugin.so", "open", "site/nvidia/cublas/lib/libcublas.so.12",
+                   "in", "bare.so", "AllGather", lines=[OPENED, "core ncclAllGather", "real ncclAllGather"])
 
     def test_or_the_one_beside_mapped_nvidia_packages(self):
         self.calls("host", "open", "bare.so", "open", "site/nvidia/cublas/lib/libcublas.so.12",
