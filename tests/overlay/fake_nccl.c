@@ -1,5 +1,6 @@
 // A small NCCL: every function counts its calls and succeeds. With FAKE_TRACE in the environment
 // each call is told on stdout, as "FAKE_NAME ncclX". Variants are made by macros:
+// New communicators are numbers, 1 and on.
 // FAKE_NAME its name, FAKE_VERSION what ncclGetVersion says, -DncclAlltoAll=absent leaves one out.
 #include <pthread.h>
 #include <stdio.h>
@@ -45,15 +46,26 @@ static ncclResult_t called(const char* name) {
   return ncclSuccess;
 }
 
-#define FAKE(NAME, ARGUMENTS, ...) \
-  ncclResult_t nccl##NAME(__VA_ARGS__) { return called("nccl" #NAME); }
+static void make_communicator(ncclComm_t* comm) {
+  static _Atomic uintptr_t made;
+  if (comm != NULL) *comm = (ncclComm_t)++made;
+}
+
+#define FIRST(FIRST_ARGUMENT, ...) FIRST_ARGUMENT
+#define FAKE(NAME, ARGUMENTS, ...)                                                  \
+  ncclResult_t nccl##NAME(__VA_ARGS__) {                                            \
+    make_communicator(_Generic((FIRST ARGUMENTS), ncclComm_t *                      \
+                               : (ncclComm_t*)(uintptr_t)(FIRST ARGUMENTS), default \
+                               : NULL));                                            \
+    return called("nccl" #NAME);                                                    \
+  }
 SLIMCCL_HOOKS(FAKE)
-FAKE(GroupStart, (), void)
-FAKE(GroupEnd, (), void)
-FAKE(CommGetAsyncError, (), ncclComm_t comm, ncclResult_t* result)
-FAKE(CommCount, (), const ncclComm_t comm, int* count)
-FAKE(CommUserRank, (), const ncclComm_t comm, int* rank)
-FAKE(CommCuDevice, (), const ncclComm_t comm, int* device)
+FAKE(GroupStart, (NULL), void)
+FAKE(GroupEnd, (NULL), void)
+FAKE(CommGetAsyncError, (comm), ncclComm_t comm, ncclResult_t* result)
+FAKE(CommCount, (comm), const ncclComm_t comm, int* count)
+FAKE(CommUserRank, (comm), const ncclComm_t comm, int* rank)
+FAKE(CommCuDevice, (comm), const ncclComm_t comm, int* device)
 
 ncclResult_t ncclGetVersion(int* version) {
   *version = FAKE_VERSION;
