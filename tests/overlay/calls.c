@@ -6,6 +6,7 @@
 
 static ncclResult_t call(const char* name) {
   static ncclComm_t comm;
+  static float from, into;
   ncclUniqueId id;
   int version = 0;
   memset(&id, 0xff, sizeof id);
@@ -18,12 +19,14 @@ static ncclResult_t call(const char* name) {
   }
   if (strcmp(name, "CommInitAll") == 0) return ncclCommInitAll(&comm, 1, NULL);
   if (strcmp(name, "CommFinalize") == 0) return ncclCommFinalize(comm);
+  if (strcmp(name, "CommDestroy") == 0) return ncclCommDestroy(comm);
   if (strcmp(name, "GroupStart") == 0) return ncclGroupStart();
   if (strcmp(name, "GroupEnd") == 0) return ncclGroupEnd();
-  if (strcmp(name, "AllGather") == 0) return ncclAllGather(0, 0, 1, ncclFloat, comm, 0);
-  if (strcmp(name, "AllReduce") == 0) return ncclAllReduce(0, 0, 1, ncclFloat, ncclSum, comm, 0);
-  if (strcmp(name, "AlltoAll") == 0) return ncclAlltoAll(0, 0, 1, ncclFloat, comm, 0);
-  if (strcmp(name, "Bcast") == 0) return ncclBcast(0, 1, ncclFloat, 0, comm, 0);
+  if (strcmp(name, "AllGather") == 0) return ncclAllGather(&from, &into, 1, ncclFloat, comm, 0);
+  if (strcmp(name, "AllReduce") == 0)
+    return ncclAllReduce(&from, &into, 1, ncclFloat, ncclSum, comm, 0);
+  if (strcmp(name, "AlltoAll") == 0) return ncclAlltoAll(&from, &into, 1, ncclFloat, comm, 0);
+  if (strcmp(name, "Bcast") == 0) return ncclBcast(&into, 1, ncclFloat, 0, comm, 0);
   if (strcmp(name, "GetErrorString") == 0) {
     printf("%s\n", ncclGetErrorString(ncclInvalidUsage));
     return ncclSuccess;

@@ -51,13 +51,17 @@ static void make_communicator(ncclComm_t* comm) {
   if (comm != NULL) *comm = (ncclComm_t)++made;
 }
 
+static void make_id(ncclUniqueId* id) { memset(id, 0, sizeof *id); }
+static void make_nothing(void* unused) {}
+
 #define FIRST(FIRST_ARGUMENT, ...) FIRST_ARGUMENT
-#define FAKE(NAME, ARGUMENTS, ...)                                                  \
-  ncclResult_t nccl##NAME(__VA_ARGS__) {                                            \
-    make_communicator(_Generic((FIRST ARGUMENTS), ncclComm_t *                      \
-                               : (ncclComm_t*)(uintptr_t)(FIRST ARGUMENTS), default \
-                               : NULL));                                            \
-    return called("nccl" #NAME);                                                    \
+#define FAKE(NAME, ARGUMENTS, ...)                                 \
+  ncclResult_t nccl##NAME(__VA_ARGS__) {                           \
+    _Generic((FIRST ARGUMENTS), ncclComm_t *                       \
+             : make_communicator, ncclUniqueId *                   \
+             : make_id, default                                    \
+             : make_nothing)((void*)(uintptr_t)(FIRST ARGUMENTS)); \
+    return called("nccl" #NAME);                                   \
   }
 SLIMCCL_HOOKS(FAKE)
 FAKE(GroupStart, (NULL), void)
