@@ -125,14 +125,19 @@ static bool explicit_path(struct scope* scope, void* own) {
   return found;
 }
 
-static bool search(const struct segment* caller, struct scope* scope, bool* own_text) {
+/* What the caller is bound to, or the user wants. */
+static bool bound(const struct segment* caller, struct scope* scope, bool* own_text) {
   void* own = caller->file[0] != '\0' ? pin(caller->file) : NULL;
   *own_text = is_nccl_itself(caller, own);
   scope->next = false;
   if (*own_text) return finds(scope, own);
   if (explicit_path(scope, own)) return true;
   scope->next = true;
-  if (finds(scope, own)) return true;
+  return finds(scope, own);
+}
+
+/* What there is for a caller that is bound to nothing. */
+static bool unbound(struct scope* scope) {
   if (finds(scope, dlopen("libnccl.so.2", RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE))) return true;
   struct wheel wheel;
   if (dl_iterate_phdr(beside_wheel, &wheel) != 0 &&
@@ -168,7 +173,11 @@ struct slimccl_route slimccl_find(const void* caller) {
   dl_iterate_phdr(holds_address, &segment);
   struct scope scope = {0};
   bool own_text;
-  if (!search(&segment, &scope, &own_text)) return (struct slimccl_route){0};
+  if (!bound(&segment, &scope, &own_text)) {
+    const struct slimccl_copy* used = slimccl_first();
+    if (used != NULL) return slimccl_learn(segment.start, segment.end, used, false);
+    if (!unbound(&scope)) return (struct slimccl_route){0};
+  }
   struct slimccl_copy copy = {0};
   fill(&copy, &scope);
   return slimccl_learn(segment.start, segment.end, &copy, own_text);

@@ -30,6 +30,10 @@ bool slimccl_known(uintptr_t caller, struct slimccl_route* route) {
   return false;
 }
 
+const struct slimccl_copy* slimccl_first(void) {
+  return atomic_load_explicit(&copy_count, memory_order_acquire) == 0 ? NULL : &copies[0];
+}
+
 /* Equal in all functions: it is one copy, reached in two ways. */
 static bool equal(const struct slimccl_nccl* a, const struct slimccl_nccl* b) {
   const size_t first = offsetof(struct slimccl_nccl, GetUniqueId);

@@ -172,6 +172,11 @@ class Search(Calls):
         self.calls("host", "open", "bare.so", "open", "plugin.so", "open", "site/nvidia/cublas/lib/libcublas.so.12",
                    "in", "bare.so", "AllGather", lines=[OPENED, "core ncclAllGather", "real ncclAllGather"])
 
+    def test_and_before_that_the_one_that_is_in_use(self):
+        self.calls("host", "open", "bare.so", "open", "static.so", "in", "static.so", "AllGather",
+                   "in", "bare.so", "AllReduce", SLIMCCL_OVERLAY="off", LD_LIBRARY_PATH=at("lib"),
+                   lines=["static ncclAllGather", "static ncclAllReduce"])
+
     def test_or_the_one_beside_mapped_nvidia_packages(self):
         self.calls("host", "open", "bare.so", "open", "site/nvidia/cublas/lib/libcublas.so.12",
                    "in", "bare.so", "AllGather", LD_LIBRARY_PATH=at("lib"),
