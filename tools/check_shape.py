@@ -37,6 +37,10 @@ STATE_ALLOWED = {
     "src/runtime/connect.cc": "ranks of one process meet in one place per unique id",
     "src/runtime/wire_socket.cc": "a forked child must close the parent's sockets",
     "src/runtime/bootstrap.cc": "one rendezvous thread per process",
+    "plugin/preload/stub.c": "re-entry is a thread's, and so is what the stub itself says last",
+    "plugin/preload/find.c": "C, before there is a core: SLIMCCL_NCCL",
+    "plugin/preload/known.c": "one table of callers per process",
+    "plugin/preload/load.c": "one core per process; C, before there is one: SLIMCCL_OVERLAY, SLIMCCL_LOG",
 }
 GETENV = re.compile(r"\b(?:secure_)?getenv\s*\(")
 # A static or thread_local object that is neither const nor constexpr, nor a function's declaration.
@@ -91,7 +95,7 @@ def is_mutable_static(line):
 
 def hidden_state(paths):
     for path in paths:
-        if not path.startswith("src/") or not path.endswith((".cc", ".h", ".cu", ".cuh")):
+        if not path.startswith(("src/", "plugin/")) or not path.endswith((".c", ".cc", ".h", ".cu", ".cuh")):
             continue
         if any(path.startswith(allowed) for allowed in STATE_ALLOWED):
             continue
@@ -104,12 +108,12 @@ def hidden_state(paths):
 
 
 def compile_alone(path):
-    language = "c" if path.startswith("include/") else "c++"
+    language = "c" if path.startswith("include/") or os.path.dirname(path) == "plugin/preload" else "c++"
     standard = "c11" if language == "c" else "c++20"
     # Highway's baseline is the machine's oldest CPU, which has no vectors to compile this for.
     vectors = ["-msse4.2", "-maes", "-mpclmul"] if path.endswith("-inl.h") and os.uname().machine == "x86_64" else []
     command = ["g++" if language == "c++" else "gcc", "-x", language, f"-std={standard}",
-               "-fsyntax-only", "-w", "-Isrc", "-Iinclude", "-Iperf", "-Itests",
+               "-fsyntax-only", "-w", "-Isrc", "-Iinclude", "-Iperf", "-Itests", "-Iplugin",
                '-DSLIMCCL_VERSION="0"', *vectors, path]
     result = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120)
@@ -124,7 +128,7 @@ NOT_ALONE = {f"tests/trainers/fallback/{name}.h": "torch's headers come with ./d
 
 def headers_alone(paths):
     headers = [path for path in paths if path.endswith(".h") and path not in NOT_ALONE
-               and path.startswith(("src/", "include/", "perf/", "tests/"))]
+               and path.startswith(("src/", "include/", "perf/", "plugin/", "tests/"))]
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         return [complaint for complaint in pool.map(compile_alone, headers) if complaint]
 

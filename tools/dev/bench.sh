@@ -1,5 +1,6 @@
 #!/bin/bash
 # bench.sh [codecs] [FLAGS...]: runs the benchmarks that were built. FLAGS are Google Benchmark's.
+# bench.sh overlay [FLAGS...]: a forwarded call beside a direct one; FLAGS are Google Benchmark's.
 # bench.sh rivals [FLAGS...]: FLAGS are those of rivals.py.
 # Times depend on the machine: compare within one run only.
 set -euo pipefail
@@ -11,6 +12,10 @@ fi
 if [ "${1:-}" = rivals ]; then
   shift
   exec "$SLIMCCL_ROOT/tools/dev/bench_rivals.sh" "$@"
+fi
+if [ "${1:-}" = overlay ]; then
+  shift
+  LD_PRELOAD=$SLIMCCL_BUILD/plugin/preload/libslimccl-preload.so exec "$SLIMCCL_BUILD/perf/overlay_bench" "$@"
 fi
 codecs=0
 "$SLIMCCL_ROOT/tools/dev/bench_codecs.sh" "$@" || codecs=$?

@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 """./dev test [SUITE...]: builds what the suites need, runs them one after the other, counts cases.
 
-pure, conformance, multi, soak, cluster, abi, cuda and trainers are Meson suites of the same build; asan and
-tsan are builds of their own; shape reads the sources. GoogleTest programs (and the Python tests, in the same
+pure, conformance, multi, soak, cluster, abi, cuda, overlay and trainers are Meson suites of the same build; asan
+and tsan are builds of their own; shape reads the sources. GoogleTest programs (and the Python tests, in the same
 format) are counted case by case, any other program as one. The last line is
 `N passed, N failed, N skipped`; the exit code is 1 when anything failed.
 """
