@@ -12,6 +12,7 @@
 #include "runtime/communicator.h"
 #include "runtime/serial.h"
 #include "topology/discover.h"
+#include "topology/identity.h"
 #include "transport/loopback/loopback.h"
 #include "transport/shm/endpoint.h"
 #include "transport/ucx/endpoint.h"
