@@ -36,6 +36,8 @@ STATE_ALLOWED = {
     "src/runtime/rendezvous.cc": "one rendezvous thread per process",
     "src/runtime/connect.cc": "ranks of one process meet in one place per unique id",
     "src/runtime/wire_socket.cc": "a forked child must close the parent's sockets",
+    "plugin/preload/core/state.cc": "the overlay's side table, and what each thread has begun",
+    "plugin/preload/core/open.cc": "why the core refused, for the stub",
     "src/runtime/bootstrap.cc": "one rendezvous thread per process",
     "plugin/preload/stub.c": "re-entry is a thread's, and so is what the stub itself says last",
     "plugin/preload/find.c": "C, before there is a core: SLIMCCL_NCCL",
@@ -113,7 +115,7 @@ def compile_alone(path):
     # Highway's baseline is the machine's oldest CPU, which has no vectors to compile this for.
     vectors = ["-msse4.2", "-maes", "-mpclmul"] if path.endswith("-inl.h") and os.uname().machine == "x86_64" else []
     command = ["g++" if language == "c++" else "gcc", "-x", language, f"-std={standard}",
-               "-fsyntax-only", "-w", "-Isrc", "-Iinclude", "-Iperf", "-Itests", "-Iplugin",
+               "-fsyntax-only", "-w", "-Isrc", "-Iinclude", "-Iplugin/preload", "-Iperf", "-Itests", "-Iplugin",
                '-DSLIMCCL_VERSION="0"', *vectors, path]
     result = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120)

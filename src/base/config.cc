@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cstdlib>
 #include <cstring>
@@ -81,8 +82,9 @@ Config parse_config(const Environment& environment) {
   if (const char* text = environment(variable)) parse(variable, text, config.field);
   SLIMCCL_SETTINGS(SLIMCCL_PARSE)
 #undef SLIMCCL_PARSE
-  if (config.profile != "exact" && config.profile != "zeropp") {
-    bad("SLIMCCL_PROFILE", config.profile, "exact or zeropp");
+  const std::string_view profiles[] = {"exact", "audit", "auto", "zeropp"};
+  if (std::ranges::find(profiles, config.profile) == std::end(profiles)) {
+    bad("SLIMCCL_PROFILE", config.profile, "exact, zeropp, audit or auto");
   }
   const std::string_view levels[] = {"none", "warn", "notice", "info", "debug"};
   if (std::ranges::find(levels, config.log_level) == std::end(levels)) {
@@ -128,5 +130,31 @@ std::vector<std::string> environment_names() {
 }
 
 const char* environment_variable(const char* name) noexcept { return std::getenv(name); }
+
+void set_default_variable(const char* name, const char* value) noexcept {
+  (void)setenv(name, value, 0);  // out of memory: then it stays unset
+}
+
+std::string host_name() {
+  std::array<char, 256> text{};
+  if (gethostname(text.data(), text.size() - 1) != 0) return "?";
+  return text.data();
+}
+
+std::string expand_path(std::string_view pattern) {
+  std::string path;
+  for (size_t i = 0; i < pattern.size(); ++i) {
+    if (pattern[i] != '%' || i + 1 == pattern.size()) {
+      path += pattern[i];
+    } else if (const char key = pattern[++i]; key == 'h') {
+      path += host_name();
+    } else if (key == 'p') {
+      path += std::to_string(getpid());
+    } else {
+      path += key;
+    }
+  }
+  return path;
+}
 
 }  // namespace slimccl

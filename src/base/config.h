@@ -15,8 +15,10 @@ namespace slimccl {
 #define SLIMCCL_SETTINGS(X)                                                                        \
   X(std::string, profile, "SLIMCCL_PROFILE", "exact",                                              \
     "what is compressed between nodes: exact (nothing) or zeropp (all-gathers as weights in q8, "  \
-    "reduce-scatters and "                                                                         \
-    "all-reduces as gradients in q4s). Must agree on all ranks, else the communicator is exact")   \
+    "reduce-scatters and all-reduces as gradients in q4s). Must agree on all ranks, else the "     \
+    "communicator is exact. Over NCCL (LD_PRELOAD) also audit: nothing, but the report says what " \
+    "zeropp would have saved; there zeropp and auto are audit as yet, elsewhere audit and auto "   \
+    "are exact")                                                                                   \
   X(uint64_t, floor_elems, "SLIMCCL_FLOOR", 65536,                                                 \
     "calls with fewer elements per rank than this stay exact")                                     \
   X(uint64_t, segment_elems, "SLIMCCL_SEGMENT", 65536,                                             \
@@ -44,6 +46,18 @@ namespace slimccl {
   X(bool, check, "SLIMCCL_CHECK", false,                                                           \
     "compare every call's arguments between ranks before anything is sent, and say who differs: "  \
     "for finding a program's error, slow; rank 0's value is used")                                 \
+  X(bool, overlay, "SLIMCCL_OVERLAY", true,                                                        \
+    "over NCCL: off leaves every call to the real NCCL, as if nothing were preloaded")             \
+  X(std::string, nccl, "SLIMCCL_NCCL", "",                                                         \
+    "over NCCL: the real NCCL's file; empty: the one that the program has loaded")                 \
+  X(bool, id_tag, "SLIMCCL_ID_TAG", true,                                                          \
+    "over NCCL: ncclGetUniqueId writes into the unused end of NCCL's id where the ranks agree "    \
+    "whether to compress; off: every communicator is exact")                                       \
+  X(double, agree_s, "SLIMCCL_AGREE_S", 10.0,                                                      \
+    "over NCCL: seconds that ncclCommInitRank waits, once NCCL has made the communicator, for "    \
+    "the other ranks to agree; one that is silent makes the communicator exact")                   \
+  X(std::string, report, "SLIMCCL_REPORT", "",                                                     \
+    "over NCCL: file for a report in JSON on every communicator; %h host name, %p process id")     \
   X(bool, explain, "SLIMCCL_EXPLAIN", false, "log how each new kind of call is carried, and why")
 
 struct Config {
@@ -72,5 +86,12 @@ using Environment = std::function<const char*(const char* variable)>;
 // Any other environment variable (NCCL_HOSTID); null if unset. The only getenv in the tree is
 // behind this.
 [[nodiscard]] const char* environment_variable(const char* name) noexcept;
+// Sets a variable that is not set, for libraries that read it later. The only setenv of the tree;
+// not while other threads may read the environment.
+void set_default_variable(const char* name, const char* value) noexcept;
+// `pattern` with %h as the host's name and %p as the process id: for files that processes do not
+// share.
+[[nodiscard]] std::string expand_path(std::string_view pattern);
+[[nodiscard]] std::string host_name();  // "?" if the system does not say
 
 }  // namespace slimccl

@@ -12,34 +12,12 @@
 namespace slimccl::log {
 namespace {
 
-std::string host_name() {
-  std::array<char, 256> text{};
-  if (gethostname(text.data(), text.size() - 1) != 0) return "?";
-  return text.data();
-}
-
-std::string expand(std::string_view pattern) {
-  std::string path;
-  for (size_t i = 0; i < pattern.size(); ++i) {
-    if (pattern[i] != '%' || i + 1 == pattern.size()) {
-      path += pattern[i];
-    } else if (const char key = pattern[++i]; key == 'h') {
-      path += host_name();
-    } else if (key == 'p') {
-      path += std::to_string(getpid());
-    } else {
-      path += key;
-    }
-  }
-  return path;
-}
-
 // Where lines go; opened at the first line. A file that cannot be opened falls back to stderr and
 // says so.
 int sink() {
   static const int fd = [] {
     if (config().log_file.empty()) return STDERR_FILENO;
-    const std::string path = expand(config().log_file);
+    const std::string path = expand_path(config().log_file);
     const int file = open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
     if (file >= 0) return file;
     const std::string text =
@@ -68,6 +46,14 @@ bool enabled(Level level) noexcept {
     return level <= threshold();
   } catch (...) {
     return false;  // the settings are unreadable: the API call that reads them next reports it
+  }
+}
+
+int descriptor() noexcept {
+  try {
+    return sink();
+  } catch (...) {
+    return STDERR_FILENO;
   }
 }
 

@@ -13,6 +13,8 @@ enum class Level : uint8_t { kNone, kWarn, kNotice, kInfo, kDebug };
 
 [[nodiscard]] bool enabled(Level level) noexcept;
 void write(Level level, std::string_view text) noexcept;
+// Where lines go, for a signal's handler, which may not call the above; valid from here on.
+[[nodiscard]] int descriptor() noexcept;
 
 template <class... Parts>
 void warn(const Parts&... parts) {

@@ -16,21 +16,6 @@ constexpr double kNodeBytesPerSecond = 4e9;
 constexpr double kSecondsPerStep[] = {10e-6, 50e-6};    // in a node, between nodes
 constexpr double kSecondsPerMessage[] = {2e-6, 15e-6};  // likewise; of the rank that sends most
 
-Codecs codecs_of_profile(Collective op) {
-  switch (op) {
-    case Collective::kAllGather:
-      return {Codec::kTensor, Codec::kQ8};
-    case Collective::kReduceScatter:
-      return {Codec::kQ4s, Codec::kTensor};
-    case Collective::kAllReduce:
-      return {Codec::kQ4s, Codec::kQ4s};
-    case Collective::kBroadcast:
-    case Collective::kReduce:
-      break;
-  }
-  return {};
-}
-
 // Calls body(operation, row) for each "operation=row" of the list.
 template <class Body>
 void for_each_override(std::string_view text, Body&& body) {
@@ -93,6 +78,21 @@ double contention(const Load& load) {
 }
 
 }  // namespace
+
+Codecs codecs_of_profile(Collective op) {
+  switch (op) {
+    case Collective::kAllGather:
+      return {Codec::kTensor, Codec::kQ8};
+    case Collective::kReduceScatter:
+      return {Codec::kQ4s, Codec::kTensor};
+    case Collective::kAllReduce:
+      return {Codec::kQ4s, Codec::kQ4s};
+    case Collective::kBroadcast:
+    case Collective::kReduce:
+      break;
+  }
+  return {};
+}
 
 double estimated_seconds(const Row& row, const Shape& call, const Topology& topology,
                          const Codecs& codecs, double net_bytes_per_s) {

@@ -32,6 +32,9 @@ struct Choice {
 // Throws Error if the text does not parse or names rows that do not exist.
 void check_overrides(const std::string& overrides);
 
+// What compression means for an operation (profile zeropp): the tensor's own type where nothing is.
+[[nodiscard]] Codecs codecs_of_profile(Collective op);
+
 // The cost model's estimate: bytes over each tier's rate, plus the codecs' work, plus latencies.
 [[nodiscard]] double estimated_seconds(const Row& row, const Shape& call, const Topology& topology,
                                        const Codecs& codecs, double net_bytes_per_s);

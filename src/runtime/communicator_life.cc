@@ -6,18 +6,11 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "runtime/communicator.h"
+#include "runtime/mixed.h"
 #include "runtime/serial.h"
 
 namespace slimccl::runtime {
 namespace {
-
-// FNV-1a over numbers: names a meeting of some ranks for some purpose.
-uint64_t mixed(uint64_t hash, uint64_t value) {
-  for (int byte = 0; byte < 8; ++byte)
-    hash = (hash ^ (value >> (8 * byte) & 0xff)) * 1099511628211ULL;
-  return hash;
-}
-constexpr uint64_t kSplitSeed = 1469598103934665603ULL, kShrinkSeed = 9650029242287828579ULL;
 
 struct SplitWish {
   int32_t color, key;

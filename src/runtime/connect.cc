@@ -12,6 +12,7 @@
 #include "runtime/communicator.h"
 #include "runtime/serial.h"
 #include "topology/discover.h"
+#include "topology/identity.h"
 #include "transport/loopback/loopback.h"
 #include "transport/shm/endpoint.h"
 #include "transport/ucx/endpoint.h"
@@ -52,7 +53,7 @@ Record own_record(const Config& settings) {
   record.process = Engine::instance().process_name();
   record.ucx_version = transport::ucx_version();
   record.pid = static_cast<uint64_t>(getpid());
-  record.profile = settings.profile;
+  record.profile = settings.profile == "zeropp" ? "zeropp" : "exact";  // the others are overlay's
   record.overrides = settings.algo;
   record.floor_elems = settings.floor_elems;
   record.segment_elems = settings.segment_elems;

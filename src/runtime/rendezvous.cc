@@ -9,7 +9,7 @@
 
 #include "base/log.h"
 #include "runtime/rendezvous_loop.h"
-#include "topology/discover.h"
+#include "topology/identity.h"
 
 namespace slimccl::runtime {
 namespace {

@@ -11,7 +11,8 @@
 #include <vector>
 
 #include "base/error.h"
-#include "topology/discover.h"
+#include "base/handle.h"
+#include "topology/identity.h"
 
 namespace slimccl::topology {
 namespace {

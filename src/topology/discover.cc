@@ -1,8 +1,5 @@
 #include "topology/discover.h"
 
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
@@ -49,18 +46,6 @@ void say_refused(const char* what) noexcept {
 }
 
 }  // namespace
-
-std::string node_identity(const Config& config) {
-  if (!config.node_id.empty()) return config.node_id;
-  const char* host_id = environment_variable("NCCL_HOSTID");
-  if (host_id != nullptr && *host_id != '\0') return host_id;
-  const std::string boot_id = first_line("/proc/sys/kernel/random/boot_id");
-  struct stat memory {};
-  check(!boot_id.empty() && stat("/dev/shm", &memory) == 0, ncclSystemError,
-        "cannot tell which machine this is (needs /proc/sys/kernel/random/boot_id and /dev/shm): ",
-        "set SLIMCCL_NODE_ID to the same text on the ranks of each machine");
-  return concat(boot_id, "/", memory.st_dev);
-}
 
 int quota_cores(std::string_view cpu_max) noexcept {
   uint64_t quota = 0;

@@ -3,6 +3,7 @@
 #include "base/config.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <map>
 
@@ -41,11 +42,23 @@ TEST(Config, ValuesAreTaken) {
                                {"SLIMCCL_TIMEOUT_S", "2.5"},
                                {"SLIMCCL_EXPLAIN", "1"},
                                {"SLIMCCL_WINDOW", "64"}});
+  EXPECT_EQ(parse({{"SLIMCCL_PROFILE", "audit"}}).profile, "audit");
   EXPECT_EQ(config.profile, "zeropp");
   EXPECT_EQ(config.floor_elems, 0u);
   EXPECT_EQ(config.timeout_s, 2.5);
   EXPECT_TRUE(config.explain);
   EXPECT_EQ(config.window, 64u);
+}
+
+TEST(Config, AFileNameIsMadeTheProcesssOwn) {
+  EXPECT_EQ(expand_path("/tmp/%p-%h.json"), concat("/tmp/", getpid(), "-", host_name(), ".json"));
+  EXPECT_EQ(expand_path("100%%, %q, %"), "100%, q, %");
+}
+
+TEST(Config, ADefaultVariableYieldsToOneThatIsSet) {
+  set_default_variable("SLIMCCL_TEST_DEFAULT", "1");
+  set_default_variable("SLIMCCL_TEST_DEFAULT", "2");
+  EXPECT_STREQ(environment_variable("SLIMCCL_TEST_DEFAULT"), "1");
 }
 
 TEST(Config, BadValuesAreRefusedByNameAndValue) {

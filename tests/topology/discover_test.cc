@@ -1,4 +1,5 @@
 #include "topology/discover.h"
+#include "topology/identity.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

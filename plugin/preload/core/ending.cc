@@ -1,0 +1,85 @@
+#include "core/ending.h"
+
+#include <pthread.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdlib>
+#include <mutex>
+
+#include "base/log.h"
+#include "core/json_report.h"
+#include "core/report.h"
+#include "core/state.h"
+
+namespace slimccl::overlay {
+namespace {
+
+// Where the handler of SIGTERM writes; found beforehand, for looking takes locks.
+std::atomic<int> handler_fd{STDERR_FILENO};
+
+// Reports, then lets the signal do what it would have done.
+void on_sigterm(int signal) {
+  if (!State::instance().forked) report_in_handler(handler_fd);
+  struct sigaction standard {};
+  standard.sa_handler = SIG_DFL;
+  sigaction(signal, &standard, nullptr);
+  raise(signal);  // it comes when this handler returns
+}
+
+void on_exit() {
+  if (State::instance().forked) return;
+  try {
+    report_process();
+  } catch (...) {  // a report is never worth a failure
+  }
+}
+
+}  // namespace
+
+bool begin_end(Entry& entry, End how) noexcept {
+  State& state = State::instance();
+  if (state.forked || state.table.shared(entry)) return false;
+  const bool lingers = how == End::kAborted || entry.joining;
+  if (lingers) entry.cancel = true;
+  return state.table.retire(entry, lingers);
+}
+
+void end(Entry& entry, End how) noexcept {
+  State& state = State::instance();
+  try {
+    const std::lock_guard lock(entry.mutex);  // who was in a meeting gives it up first
+    if (entry.star) {
+      if (how == End::kAborted) {
+        entry.star->abort("its process called ncclCommAbort");
+      } else {
+        entry.star->leave();
+      }
+      entry.star.reset();
+    }
+    if (entry.own_family) runtime::withdraw_id(*entry.own_family);
+    entry.own_family.reset();
+    state.ended += entry.counts;
+    report(entry);
+    keep_for_json(entry);
+    write_json_report();
+  } catch (const std::exception& error) {
+    log::warn("overlay: a communicator's end: ", error.what());
+  }
+}
+
+void watch_for_exit() {
+  std::call_once(State::instance().watched, [] {
+    handler_fd = log::descriptor();
+    std::atexit(on_exit);
+    pthread_atfork(nullptr, nullptr, [] { State::instance().forked = true; });
+    struct sigaction now {};
+    if (sigaction(SIGTERM, nullptr, &now) != 0 || now.sa_handler != SIG_DFL) return;
+    struct sigaction ours {};
+    ours.sa_handler = on_sigterm;
+    sigemptyset(&ours.sa_mask);
+    sigaction(SIGTERM, &ours, nullptr);
+  });
+}
+
+}  // namespace slimccl::overlay

@@ -1,0 +1,67 @@
+// What the overlay knows of one real communicator. It lies beside the real handle (table.h), which
+// callers keep.
+//
+// Threads: the first part is atomic. The second belongs to who holds `mutex`: the maker during
+// set-up, later whoever splits, checks or ends the communicator. Memory of entries is never given
+// back, only used again, and not soon: so a call may go on with an entry that another thread ends.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/counts.h"
+#include "core/policy.h"
+#include "core/record.h"
+#include "overlay.h"
+#include "runtime/bootstrap.h"
+
+namespace slimccl::overlay {
+
+// The outcome for calls of one kind, kept because its formula takes longer than a call should.
+struct Judged {
+  Call call{};
+  bool windowed = false, known = false;
+  Reason reason = Reason::kNotAgreed;
+  Savings saved{};
+};
+
+// A buffer that the program registered as a window.
+struct Window {
+  ncclWindow_t handle;
+  uintptr_t begin, end;
+};
+
+struct Entry {
+  // Read by each call.
+  std::atomic<ncclComm_t> comm{nullptr};
+  std::atomic<const slimccl_nccl*> nccl{nullptr};  // the copy that made it
+  std::atomic<Reason> standing{Reason::kNotAgreed};
+  std::atomic<bool> checks{false}, ended{false}, joining{false};
+  std::atomic<bool> cancel{false};  // ends a meeting under way
+  std::atomic<int> rank{-1}, ranks{0}, windows{0};
+  Counts counts;
+
+  std::mutex judged_mutex;
+  std::array<Judged, 32> judged;  // under judged_mutex; by a hash of the call
+
+  std::mutex mutex;  // what follows is under it
+  std::string name, why;
+  std::unique_ptr<runtime::Bootstrap> star;  // null: the ranks have not met
+  std::vector<Record> records;               // by rank, if they have
+  std::optional<topology::Topology> topology;
+  std::vector<ncclUniqueId> families;  // by rank
+  std::optional<ncclUniqueId> own_family;
+  std::map<uint64_t, uint64_t> meetings;  // how many there were, by purpose
+  uint64_t checked = 0;                   // calls compared so far
+  std::vector<Window> window_list;
+
+  void reset();  // as new; the star must be gone
+};
+
+}  // namespace slimccl::overlay

@@ -1,0 +1,31 @@
+// The way of every call that carries data: counted, compared if asked for, handed to the real NCCL.
+#pragma once
+
+#include "core/check.h"
+#include "core/state.h"
+
+namespace slimccl::overlay {
+
+// Counts the call. No lock that communicators share, no allocation.
+void count(Entry& entry, const Call& call, const void* from, const void* into) noexcept;
+
+template <class... Parameters, class... Arguments>
+ncclResult_t forward(const slimccl_nccl* real, const char* name,
+                     ncclResult_t (*slimccl_nccl::*function)(Parameters...), ncclComm_t comm,
+                     const Call& call, const void* from, const void* into,
+                     Arguments... arguments) noexcept {
+  if (comm != nullptr) [[likely]] {
+    Entry& entry = State::instance().entry_of(real, comm);
+    real = entry.nccl.load(std::memory_order_relaxed);
+    if (entry.checks.load(std::memory_order_relaxed)) [[unlikely]] {
+      if (const ncclResult_t bad = check_call(entry, call); bad != ncclSuccess) return bad;
+    }
+    count(entry, call, from, into);
+  }
+  const auto run = real->*function;
+  if (run == nullptr) [[unlikely]]
+    return missing(*real, name);
+  return note(run(arguments...));
+}
+
+}  // namespace slimccl::overlay

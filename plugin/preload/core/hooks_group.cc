@@ -1,0 +1,82 @@
+// Groups, and the last error.
+#include <utility>
+
+#include "base/log.h"
+#include "core/check.h"
+#include "core/hooks.h"
+#include "core/state.h"
+
+namespace slimccl::overlay::hooks {
+namespace {
+
+// What the outermost end of a group leaves of what the thread had begun.
+struct Begun {
+  std::vector<ThreadState::Making> makings;
+  std::vector<std::pair<Entry*, Call>> calls;
+};
+
+// One level less; at the outermost, what was begun.
+Begun leave_level(ThreadState& thread) noexcept {
+  if (thread.depth > 0) --thread.depth;
+  if (thread.depth > 0) return {};
+  return {std::exchange(thread.makings, {}), std::exchange(thread.calls, {})};
+}
+
+// All at once: each waits for other ranks, which may be this thread's too.
+ncclResult_t make_all(const std::vector<ThreadState::Making>& makings, bool in_progress) {
+  std::vector<ncclResult_t> results(makings.size(), ncclSuccess);
+  std::vector<std::string> errors(makings.size());
+  std::vector<std::function<void()>> tasks;
+  for (size_t i = 0; i < makings.size(); ++i) {
+    tasks.emplace_back([&, i] {
+      try {
+        results[i] = makings[i](in_progress);
+        if (results[i] != ncclSuccess) errors[i] = ThreadState::current().error;
+      } catch (const std::exception& error) {
+        log::warn("overlay: a communicator is exact: ", error.what());
+      }
+    });
+  }
+  run_together(tasks);
+  for (size_t i = 0; i < makings.size(); ++i) {
+    if (results[i] != ncclSuccess) return fail(results[i], errors[i]);
+  }
+  return ncclSuccess;
+}
+
+}  // namespace
+
+ncclResult_t GroupStart(const slimccl_nccl* real) {
+  const ncclResult_t result = note(real->GroupStart());
+  if (result == ncclSuccess) ++ThreadState::current().depth;
+  return result;
+}
+
+ncclResult_t GroupEnd(const slimccl_nccl* real) {
+  const Begun begun = leave_level(ThreadState::current());
+  if (!begun.calls.empty()) {
+    if (const ncclResult_t bad = check_group(begun.calls); bad != ncclSuccess) {
+      // The real group ends without anything being sent.
+      if (real->GroupSimulateEnd != nullptr) (void)real->GroupSimulateEnd(nullptr);
+      return bad;
+    }
+  }
+  const ncclResult_t result = note(real->GroupEnd());
+  if (begun.makings.empty() || (result != ncclSuccess && result != ncclInProgress)) return result;
+  const ncclResult_t ours = make_all(begun.makings, result == ncclInProgress);
+  return ours == ncclSuccess ? result : ours;
+}
+
+ncclResult_t GroupSimulateEnd(const slimccl_nccl* real, ncclSimInfo_t* info) {
+  if (real->GroupSimulateEnd == nullptr) return missing(*real, "GroupSimulateEnd");
+  (void)leave_level(ThreadState::current());
+  return note(real->GroupSimulateEnd(info));
+}
+
+const char* GetLastError(const slimccl_nccl* real, ncclComm_t comm) {
+  const ThreadState& thread = ThreadState::current();
+  if (thread.ours) return thread.error.c_str();
+  return real->GetLastError != nullptr ? real->GetLastError(comm) : "";
+}
+
+}  // namespace slimccl::overlay::hooks

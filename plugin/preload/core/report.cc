@@ -1,0 +1,156 @@
+#include "core/report.h"
+
+#include <unistd.h>
+
+#include <array>
+#include <mutex>
+
+#include "base/log.h"
+#include "core/json_report.h"
+
+namespace slimccl::overlay {
+namespace {
+
+std::string title(const Entry& entry) {
+  std::string text =
+      concat("overlay: ", entry.name, entry.name.empty() ? "" : ": ", entry.ranks, " ranks");
+  if (entry.topology) {
+    text += concat(" on ", entry.topology->nodes(), " node(s) (", to_text(*entry.topology), ")");
+  }
+  return text;
+}
+
+// Text without allocation.
+class Line {
+ public:
+  Line& operator<<(std::string_view text) noexcept {
+    for (const char c : text) {
+      if (length_ < text_.size()) text_[length_++] = c;
+    }
+    return *this;
+  }
+  Line& operator<<(uint64_t number) noexcept {
+    std::array<char, 20> digits;
+    size_t at = digits.size();
+    do {
+      digits[--at] = static_cast<char>('0' + number % 10);
+    } while ((number /= 10) > 0);
+    return *this << std::string_view(&digits[at], digits.size() - at);
+  }
+  void write(int fd) const noexcept { (void)!::write(fd, text_.data(), length_); }
+
+ private:
+  std::array<char, 1000> text_;
+  size_t length_ = 0;
+};
+
+}  // namespace
+
+std::string version_text(int version) {
+  const int major = version >= 10000 ? version / 10000 : version / 1000;
+  const int rest = version - major * (version >= 10000 ? 10000 : 1000);
+  return concat(major, ".", rest / 100, ".", rest % 100);
+}
+
+void announce_process(const slimccl_nccl& nccl) {
+  std::call_once(State::instance().announced, [&] {
+    int version = 0;
+    if (nccl.GetVersion != nullptr) (void)nccl.GetVersion(&version);
+    const Config& settings = State::instance().settings;
+    log::notice("overlay ", SLIMCCL_VERSION, " over NCCL ", version_text(version), " (", nccl.path,
+                "): profile ", settings.profile, ", every call is forwarded");
+    if (settings.profile == "zeropp" || settings.profile == "auto") {
+      log::warn("overlay: SLIMCCL_PROFILE=", settings.profile,
+                " does not compress over NCCL yet; it is taken as audit");
+    }
+    for (const std::string& line : unknown_settings(environment_names())) log::warn(line);
+  });
+}
+
+void announce(const Entry& entry, bool warns, int speaker) {
+  const std::string line = concat(title(entry), ": ", entry.why);
+  if (entry.rank != speaker) {
+    log::info(line);
+  } else if (warns) {
+    log::warn(line, "; this communicator is exact");
+  } else {
+    log::notice(line);
+  }
+}
+
+std::string to_text(const Counts& counts, bool audits) {
+  std::string line = concat("forwarded ", counts.all_calls(), " calls");
+  const char* separator = ": ";
+  for (size_t op = 0; op < kOperations; ++op) {
+    const uint64_t calls = counts.calls_of(static_cast<Operation>(op));
+    if (calls == 0) continue;
+    line += concat(separator, name(static_cast<Operation>(op)), " ", calls, " (",
+                   Counts::read(counts.elems[op]), " elements, ", Counts::read(counts.bytes[op]),
+                   " bytes)");
+    separator = ", ";
+  }
+  separator = "; exact: ";
+  for (size_t reason = 0; reason < kReasons; ++reason) {
+    const uint64_t calls = counts.calls_because(static_cast<Reason>(reason));
+    if (calls == 0) continue;
+    line += concat(separator, calls, " (", text(static_cast<Reason>(reason)), ")");
+    separator = ", ";
+  }
+  const uint64_t exact = Counts::read(counts.exact_bytes);
+  if (audits && exact > 0) {
+    line += concat("; of ", exact, " bytes to other nodes ", Counts::read(counts.compressed_bytes),
+                   " would be left");
+  }
+  return line;
+}
+
+void report(const Entry& entry) {
+  const bool audits = State::instance().policy.audits;
+  const std::string line =
+      concat(title(entry), ": rank ", entry.rank, " ", to_text(entry.counts, audits));
+  if (entry.rank > 0) {
+    log::info(line);
+  } else {
+    log::notice(line);
+  }
+}
+
+void report_process() {
+  const State& state = State::instance();
+  if (state.communicators == 0) return;
+  Counts all;
+  all += state.ended;
+  state.table.for_each([&](Entry& entry) {
+    const std::unique_lock lock(entry.mutex, std::try_to_lock);  // a stuck call may hold it
+    if (lock) report(entry);
+    all += entry.counts;
+  });
+  log::notice("overlay: ", state.communicators, " communicators, ",
+              to_text(all, state.policy.audits));
+  write_json_report();
+}
+
+void report_in_handler(int fd) noexcept {
+  const State& state = State::instance();
+  std::array<uint64_t, kOperations> calls{};
+  const auto count = [&](const Counts& counts) {
+    for (size_t op = 0; op < kOperations; ++op)
+      calls[op] += counts.calls_of(static_cast<Operation>(op));
+  };
+  count(state.ended);
+  state.table.for_each([&](Entry& entry) { count(entry.counts); });
+  uint64_t sum = 0;
+  for (const uint64_t some : calls) sum += some;
+  Line line;
+  line << "SLIMCCL NOTICE overlay: process " << static_cast<uint64_t>(getpid())
+       << " ended by SIGTERM: forwarded " << sum << " calls";
+  const char* separator = ": ";
+  for (size_t op = 0; op < kOperations; ++op) {
+    if (calls[op] == 0) continue;
+    line << separator << kOperationNames[op] << " " << calls[op];
+    separator = ", ";
+  }
+  (line << "\n").write(fd);
+}
+
+}  // namespace slimccl::overlay

@@ -1,0 +1,94 @@
+#include "core/state.h"
+
+#include <pthread.h>
+
+#include <csignal>
+#include <thread>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "core/ending.h"
+#include "core/report.h"
+
+namespace slimccl::overlay {
+
+State& State::instance() {
+  static State& self = *new State;
+  return self;
+}
+
+State::State() : settings(config()), policy{settings.profile != "exact", settings.floor_elems} {}
+
+Entry& State::begin(const slimccl_nccl* nccl, ncclComm_t comm, int rank, int ranks,
+                    std::string name) {
+  // One that ended where we did not see it.
+  Entry* old = table.find(comm);
+  if (old != nullptr && begin_end(*old, End::kForgotten)) end(*old, End::kForgotten);
+  Entry& entry = table.insert(comm, nccl);
+  if (table.shared(entry)) return entry;
+  entry.rank = rank;
+  entry.ranks = ranks;
+  const std::lock_guard lock(entry.mutex);
+  entry.name = std::move(name);
+  ++communicators;
+  announce_process(*nccl);
+  return entry;
+}
+
+Entry& State::entry_of(const slimccl_nccl* nccl, ncclComm_t comm) noexcept {
+  if (Entry* entry = table.find(comm); entry != nullptr) [[likely]]
+    return *entry;
+  return first_sight(nccl, comm);
+}
+
+Entry& State::first_sight(const slimccl_nccl* nccl, ncclComm_t comm) {
+  int rank = -1, ranks = 0;
+  if (nccl->CommUserRank != nullptr) (void)nccl->CommUserRank(comm, &rank);
+  if (nccl->CommCount != nullptr) (void)nccl->CommCount(comm, &ranks);
+  Entry& entry = begin(nccl, comm, rank, ranks, "");
+  entry.standing = Reason::kUnseen;
+  log::info("overlay: a communicator of ", ranks, " ranks is exact: ", text(Reason::kUnseen));
+  return entry;
+}
+
+ThreadState& ThreadState::current() noexcept {
+  static thread_local ThreadState self;
+  return self;
+}
+
+ncclResult_t fail(ncclResult_t code, std::string text) noexcept {
+  ThreadState& thread = ThreadState::current();
+  thread.error = std::move(text);
+  thread.ours = true;
+  return code;
+}
+
+ncclResult_t note(ncclResult_t result) noexcept {
+  if (result != ncclSuccess && result != ncclInProgress) [[unlikely]]
+    ThreadState::current().ours = false;
+  return result;
+}
+
+ncclResult_t missing(const slimccl_nccl& nccl, const char* name) noexcept {
+  return fail(ncclInvalidUsage, concat("the real NCCL (", nccl.path, ") has no nccl", name));
+}
+
+void run_together(const std::vector<std::function<void()>>& tasks) {
+  std::vector<std::thread> threads;
+  // The application's signals are not for our threads: they inherit the mask of this moment.
+  sigset_t all, old;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &old);
+  size_t begun = 1;
+  try {
+    for (; begun < tasks.size(); ++begun) threads.emplace_back(tasks[begun]);
+  } catch (const std::exception& error) {
+    log::warn("overlay: cannot start a thread: ", error.what());
+  }
+  pthread_sigmask(SIG_SETMASK, &old, nullptr);
+  if (!tasks.empty()) tasks.front()();
+  for (; begun < tasks.size(); ++begun) tasks[begun]();  // one after the other, then
+  for (std::thread& thread : threads) thread.join();
+}
+
+}  // namespace slimccl::overlay

@@ -1,0 +1,72 @@
+// What the overlay keeps for the process and for each thread.
+#pragma once
+
+#include <sys/types.h>
+
+#include <atomic>
+#include <functional>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/config.h"
+#include "core/entry.h"
+#include "core/table.h"
+
+namespace slimccl::overlay {
+
+class State {
+ public:
+  static State& instance();  // lives until the process ends
+
+  const Config& settings;
+  const Policy policy;
+  Table table;
+  Counts ended;  // of communicators that are no more
+  std::atomic<uint64_t> communicators{0};
+  std::atomic<bool> forked{false};  // this is a forked child: it only forwards
+  std::once_flag announced, watched;
+
+  // What ended communicators have for the report in JSON, joined by commas.
+  std::mutex kept_mutex;
+  std::string kept;
+  int kept_count = 0;
+
+  // The entry of a communicator just made. Its standing is still open.
+  Entry& begin(const slimccl_nccl* nccl, ncclComm_t comm, int rank, int ranks, std::string name);
+  // The entry of any communicator; one whose making we did not see gets it now.
+  Entry& entry_of(const slimccl_nccl* nccl, ncclComm_t comm) noexcept;
+
+ private:
+  State();
+  Entry& first_sight(const slimccl_nccl* nccl, ncclComm_t comm);
+};
+
+// What a thread has begun.
+struct ThreadState {
+  // What is to be done for a communicator that the real group's end makes; `in_progress`: it is
+  // still being made.
+  using Making = std::function<ncclResult_t(bool in_progress)>;
+
+  int depth = 0;  // of groups
+  std::vector<Making> makings;
+  std::vector<std::pair<Entry*, Call>> calls;  // of communicators that check them
+  std::string error;                           // of our last failure
+  bool ours = false;                           // the last failure was ours
+
+  static ThreadState& current() noexcept;
+};
+
+// Keeps the text for ncclGetLastError and returns `code`.
+ncclResult_t fail(ncclResult_t code, std::string text) noexcept;
+// The real NCCL's result, noted as the last failure if it is one.
+ncclResult_t note(ncclResult_t result) noexcept;
+// The error of a function that this NCCL does not have.
+ncclResult_t missing(const slimccl_nccl& nccl, const char* name) noexcept;
+
+// Runs all at once, each on a thread of its own but for one; returns when all have ended. They must
+// not throw.
+void run_together(const std::vector<std::function<void()>>& tasks);
+
+}  // namespace slimccl::overlay

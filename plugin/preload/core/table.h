@@ -1,0 +1,61 @@
+// From a real communicator's handle to what we know of it. Looking up takes no lock and no time;
+// making and ending do.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "core/entry.h"
+
+namespace slimccl::overlay {
+
+class Table {
+ public:
+  static constexpr size_t kSlots = 1 << 13;
+  static constexpr size_t kMostEntries = kSlots / 2;
+  static constexpr size_t kQuarantine = 64;  // so many others end before an entry is used again
+
+  // Any thread. Null if there is none.
+  [[nodiscard]] Entry* find(ncclComm_t comm) const noexcept;
+  // A fresh entry in place of any old one. Beyond kMostEntries: one that all share.
+  Entry& insert(ncclComm_t comm, const slimccl_nccl* nccl);
+  // The entry is not needed any more. It is found a while longer if `lingers`: for a handle that
+  // another thread may still be using, rightly. False: it was retired before.
+  bool retire(Entry& entry, bool lingers);
+  [[nodiscard]] bool shared(const Entry& entry) const noexcept { return &entry == &overflow_; }
+
+  // All that are alive, in no order. For signal handlers too: it takes no lock, so that an entry
+  // made or ended meanwhile may be missed.
+  template <class Visitor>
+  void for_each(Visitor&& visit) const {
+    for (const auto& slot : slots_) {
+      Entry* entry = slot.load(std::memory_order_acquire);
+      if (entry != nullptr && entry != gone() && !entry->ended) visit(*entry);
+    }
+    if (overflowed_) visit(overflow_);
+  }
+  // For tests: entries made so far, in use or not.
+  [[nodiscard]] size_t made() const;
+
+ private:
+  // Where an entry was, so that those behind it are still found.
+  static Entry* gone() noexcept { return reinterpret_cast<Entry*>(alignof(Entry)); }
+  [[nodiscard]] static size_t home(ncclComm_t comm) noexcept;
+  void unlink(const Entry& entry);
+  Entry& unused();
+
+  std::array<std::atomic<Entry*>, kSlots> slots_{};
+  mutable std::mutex mutex_;  // of all changes
+  std::vector<std::unique_ptr<Entry>> entries_;
+  std::vector<Entry*> unused_;
+  std::deque<Entry*> quarantine_;
+  size_t linked_ = 0;
+  mutable Entry overflow_;
+  std::atomic<bool> overflowed_{false};
+};
+
+}  // namespace slimccl::overlay

@@ -1,0 +1,81 @@
+// The side table: found while alive, used again later, never growing with what has ended.
+#include "core/table.h"
+
+#include <gtest/gtest.h>
+
+#include <thread>
+
+namespace slimccl::overlay {
+namespace {
+
+ncclComm_t handle(size_t number) {
+  return reinterpret_cast<ncclComm_t>(0x7f0000000000 + number * 64);
+}
+
+const slimccl_nccl kNccl{};
+
+TEST(OverlayTable, FindsWhatIsAlive) {
+  const auto table = std::make_unique<Table>();
+  EXPECT_EQ(table->find(handle(1)), nullptr);
+  for (size_t i = 0; i < 1000; ++i) {
+    Entry& entry = table->insert(handle(i), &kNccl);
+    EXPECT_EQ(table->find(handle(i)), &entry);
+  }
+  for (size_t i = 0; i < 1000; i += 2) EXPECT_TRUE(table->retire(*table->find(handle(i)), false));
+  for (size_t i = 0; i < 1000; ++i) EXPECT_EQ(table->find(handle(i)) != nullptr, i % 2 == 1) << i;
+}
+
+TEST(OverlayTable, AHandleUsedAgainIsANewCommunicator) {
+  const auto table = std::make_unique<Table>();
+  Entry& first = table->insert(handle(1), &kNccl);
+  first.rank = 5;
+  Entry& second = table->insert(handle(1), &kNccl);
+  EXPECT_NE(&first, &second);
+  EXPECT_EQ(table->find(handle(1)), &second);
+  EXPECT_TRUE(first.ended);
+  EXPECT_EQ(first.rank, 5) << "a call may still be using it";
+}
+
+TEST(OverlayTable, AnAbortedOneIsFoundAWhileLonger) {
+  const auto table = std::make_unique<Table>();
+  Entry& entry = table->insert(handle(1), &kNccl);
+  EXPECT_TRUE(table->retire(entry, true));
+  EXPECT_FALSE(table->retire(entry, true)) << "ended once";
+  EXPECT_EQ(table->find(handle(1)), &entry);
+  int alive = 0;
+  table->for_each([&](Entry&) { ++alive; });
+  EXPECT_EQ(alive, 0);
+}
+
+TEST(OverlayTable, DoesNotGrowWithWhatHasEnded) {
+  const auto table = std::make_unique<Table>();
+  for (size_t i = 0; i < 5 * Table::kSlots; ++i) {
+    table->retire(table->insert(handle(i), &kNccl), i % 2 == 0);
+  }
+  EXPECT_LE(table->made(), Table::kQuarantine + 2);
+  EXPECT_EQ(table->find(handle(123456789)), nullptr);
+}
+
+TEST(OverlayTable, BeyondItsRoomAllShareOne) {
+  const auto table = std::make_unique<Table>();
+  for (size_t i = 0; i < Table::kMostEntries; ++i) {
+    ASSERT_FALSE(table->shared(table->insert(handle(i), &kNccl)));
+  }
+  EXPECT_TRUE(table->shared(table->insert(handle(Table::kMostEntries), &kNccl)));
+}
+
+TEST(OverlayTable, LookingUpWhileOthersComeAndGo) {
+  const auto table = std::make_unique<Table>();
+  Entry& steady = table->insert(handle(7), &kNccl);
+  std::thread changer([&] {
+    for (size_t i = 100; i < 3000; ++i)
+      table->retire(table->insert(handle(100 + i % 200), &kNccl), false);
+  });
+  for (int i = 0; i < 20000; ++i) {
+    if (table->find(handle(7)) != &steady) ADD_FAILURE() << i;
+  }
+  changer.join();
+}
+
+}  // namespace
+}  // namespace slimccl::overlay
