@@ -88,6 +88,9 @@ Config parse_config(const Environment& environment) {
   if (std::ranges::find(levels, config.log_level) == std::end(levels)) {
     bad("SLIMCCL_LOG", config.log_level, "none, warn, notice, info or debug");
   }
+  if (config.staging_mb == 0 || config.staging_mb > 1 << 20) {
+    bad("SLIMCCL_STAGING_MB", std::to_string(config.staging_mb), "1 to 1048576 MiB");
+  }
   if (config.segment_elems == 0) bad("SLIMCCL_SEGMENT", "0", "a number of elements > 0");
   if (config.window == 0 || config.window > 64) {
     bad("SLIMCCL_WINDOW", std::to_string(config.window), "1 to 64 segments");
@@ -99,7 +102,8 @@ std::vector<std::string> unknown_settings(const std::vector<std::string>& names)
   std::vector<std::string> warnings;
   const auto known = all_settings();
   for (const std::string& name : names) {
-    if (!name.starts_with("SLIMCCL_") || name.starts_with("SLIMCCL_TEST_")) continue;
+    if (!name.starts_with("SLIMCCL_")) continue;
+    if (name.starts_with("SLIMCCL_TEST_") || name.starts_with("SLIMCCL_EMULATED_")) continue;
     const auto distance = [&](const SettingInfo& info) {
       return edit_distance(name, info.variable);
     };

@@ -31,6 +31,7 @@ class Memory {
   [[nodiscard]] std::byte* reach(int device, uint64_t address, size_t bytes) const;
   [[nodiscard]] bool is_device(uint64_t address) const;  // of any device, live or not
   [[nodiscard]] bool is_pinned(const void* memory, size_t bytes) const;
+  [[nodiscard]] int device_of(uint64_t address) const;  // whose live memory it is; -1: nobody's
   [[nodiscard]] std::string describe(uint64_t address) const;  // what lies there or nearest to it
 
  private:

@@ -58,8 +58,33 @@ Context* context_of(CUcontext handle) {
   throw Refused{CUDA_ERROR_INVALID_CONTEXT};
 }
 
+namespace {
+
+// A thread's own default streams, one for each context; closed with the thread.
+struct OwnStreams {
+  std::map<Context*, std::shared_ptr<Stream>> streams;
+
+  ~OwnStreams() {
+    for (const auto& each : streams) each.second->close();
+  }
+  std::shared_ptr<Stream> of(Context& context) {
+    std::shared_ptr<Stream>& stream = streams[&context];
+    if (!stream) {
+      stream = Stream::start(context, true);
+      const std::lock_guard lock(state().mutex);
+      context.streams.push_back(stream);
+    }
+    return stream;
+  }
+};
+
+}  // namespace
+
 std::shared_ptr<Stream> stream_of(CUstream handle) {
-  return handle == nullptr ? current().stream_0 : state().streams.get(handle);
+  thread_local OwnStreams own;
+  if (handle == nullptr || handle == legacy_stream()) return current().stream_0;
+  if (handle == per_thread_stream()) return own.of(current());
+  return state().streams.get(handle);
 }
 
 std::shared_ptr<Stream> own_stream_of(CUstream handle) {

@@ -104,7 +104,7 @@ CUresult call(const char* function, Body&& body) noexcept {
 [[nodiscard]] CUcontext handle_of(Context* context);
 [[nodiscard]] Context* context_of(CUcontext handle);  // refuses a context that is not retained
 
-// The stream of a handle; null is the current context's stream 0.
+// The stream of a handle; null and 1 are the current context's stream 0, 2 is the thread's own.
 [[nodiscard]] std::shared_ptr<Stream> stream_of(CUstream handle);
 // The same, refused unless it belongs to the current context.
 [[nodiscard]] std::shared_ptr<Stream> own_stream_of(CUstream handle);
