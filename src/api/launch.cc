@@ -6,6 +6,7 @@
 
 #include "api/stream.h"
 #include "base/error.h"
+#include "base/variant.h"
 #include "runtime/staging/staged_work.h"
 
 namespace slimccl::api {
@@ -126,6 +127,10 @@ class StreamParts {
 
   // As with the parts on host memory, one's failure does not stop the others.
   void begin(std::exception_ptr& failure) {
+    if (variant().one_call_at_a_time) {
+      for (const auto& work : works_) (void)succeeds([&] { work->run_in_turn(); }, failure);
+      return works_.clear();
+    }
     std::erase_if(works_,
                   [&](const auto& work) { return !succeeds([&] { work->begin(); }, failure); });
   }

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/variant.h"
 
 extern char** environ;
 
@@ -63,7 +64,9 @@ size_t edit_distance(std::string_view a, std::string_view b) {
 }
 
 Config read_process_environment() {
-  return parse_config([](const char* variable) { return environment_variable(variable); });
+  return parse_config([](const char* variable) {
+    return environment_variable(concat(variant().settings_prefix, variable).c_str());
+  });
 }
 
 }  // namespace
@@ -123,10 +126,11 @@ const Config& config() {
 }
 
 std::vector<std::string> environment_names() {
+  const std::string_view prefix = variant().settings_prefix;
   std::vector<std::string> names;
   for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
-    const std::string_view text = *entry;
-    names.emplace_back(text.substr(0, text.find('=')));
+    const std::string_view text = *entry, name = text.substr(0, text.find('='));
+    if (name.starts_with(prefix)) names.emplace_back(name.substr(prefix.size()));
   }
   return names;
 }

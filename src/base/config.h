@@ -70,7 +70,8 @@ using Environment = std::function<const char*(const char* variable)>;
 
 // The process's environment, read at the first call; throws at every call if it was bad.
 [[nodiscard]] const Config& config();
-// Names of all variables of this process's environment.
+// Names of the variables of this process's environment that may be this variant's settings, without
+// its prefix.
 [[nodiscard]] std::vector<std::string> environment_names();
 // Any other environment variable (NCCL_HOSTID); null if unset. The only getenv in the tree is
 // behind this.

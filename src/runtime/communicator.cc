@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/variant.h"
 #include "runtime/in_place.h"
 
 namespace slimccl::runtime {
@@ -53,7 +54,8 @@ void Communicator::adopt(std::unique_ptr<Router> router) {
       agreement_.topology, rank_, *router_,
       ExecutorLimits{agreement_.segment_elems, agreement_.window, kArenaBytes});
   transfers_ =
-      std::make_unique<TransferExecutor>(agreement_.topology, rank_, *router_, agreement_.checks);
+      std::make_unique<TransferExecutor>(agreement_.topology, rank_, *router_, agreement_.checks,
+                                         variant().sends_wait_for_receives && !agreement_.checks);
   signatures_.resize(agreement_.checks ? static_cast<size_t>(ranks()) : 0);
   bootstrap_->on_question([this] { return doing(); });
 }

@@ -55,6 +55,7 @@ TEST(CudaAbiTest, ValuesAreThoseOfTheToolkit) {
   SLIMCCL_CUDA_RESULTS(SLIMCCL_CHECK)
   SLIMCCL_CUDA_CONSTANTS(SLIMCCL_CHECK)
 #undef SLIMCCL_CHECK
+  EXPECT_EQ(CU_MEMHOSTALLOC_PORTABLE, kMemHostAllocPortable);
   const auto number = [](auto stream) { return reinterpret_cast<uintptr_t>(stream); };
   EXPECT_EQ(number(CU_STREAM_LEGACY), number(legacy_stream()));
   EXPECT_EQ(number(CU_STREAM_PER_THREAD), number(per_thread_stream()));

@@ -84,6 +84,9 @@ class Hold {
     driver().cuStreamWaitValue32(stream, reinterpret_cast<CUdeviceptr>(word_.as<uint32_t>()), 1,
                                  CU_STREAM_WAIT_VALUE_EQ);
   }
+  Hold(const Hold&) = delete;
+  Hold& operator=(const Hold&) = delete;
+  ~Hold() { let_go(); }
   void let_go() { std::atomic_ref<uint32_t>(*word_.as<uint32_t>()).store(1); }
 
  private:

@@ -55,7 +55,6 @@ using CUhostFn = void (*)(void* user_data);
   X(CU_STREAM_WAIT_VALUE_EQ, 1)                       \
   X(CU_STREAM_WAIT_VALUE_AND, 2)                      \
   X(CU_STREAM_WAIT_VALUE_NOR, 3)                      \
-  X(CU_MEMHOSTALLOC_PORTABLE, 1)                      \
   X(CU_POINTER_ATTRIBUTE_MEMORY_TYPE, 2)              \
   X(CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL, 9)           \
   X(CU_MEMORYTYPE_HOST, 1)                            \
@@ -69,7 +68,8 @@ enum CUresult : int { SLIMCCL_CUDA_RESULTS(SLIMCCL_ENUMERATOR) };
 enum CUconstant : unsigned { SLIMCCL_CUDA_CONSTANTS(SLIMCCL_ENUMERATOR) };
 #undef SLIMCCL_ENUMERATOR
 
-// Streams that are always there, beside null: macros with casts in cuda.h.
+// Macros in cuda.h: a flag of cuMemHostAlloc, and streams that are always there, beside null.
+inline constexpr unsigned kMemHostAllocPortable = 1;
 inline CUstream legacy_stream() { return reinterpret_cast<CUstream>(uintptr_t{1}); }
 inline CUstream per_thread_stream() { return reinterpret_cast<CUstream>(uintptr_t{2}); }
 

@@ -30,7 +30,7 @@ Arena::Arena(const Driver& driver, int device, uint64_t bytes)
 
 std::byte* Arena::pin(uint64_t bytes) const {
   void* memory = nullptr;
-  driver_.cuMemHostAlloc(&memory, bytes, CU_MEMHOSTALLOC_PORTABLE);
+  driver_.cuMemHostAlloc(&memory, bytes, kMemHostAllocPortable);
   return static_cast<std::byte*>(memory);
 }
 
@@ -89,6 +89,16 @@ std::unique_ptr<Arena> ArenaPool::take(int device, uint64_t bytes) {
     }
   }
   return std::make_unique<Arena>(driver_, device, bytes);
+}
+
+ArenaPool::Turn& ArenaPool::turn(const Arena& arena) {
+  const std::lock_guard lock(mutex_);
+  Turn& turn = turns_[arena.device()];
+  if (turn.last == nullptr) {
+    const CurrentContext current(driver_, arena.context());
+    driver_.cuEventCreate(&turn.last, CU_EVENT_DISABLE_TIMING);
+  }
+  return turn;
 }
 
 void ArenaPool::give(std::unique_ptr<Arena> arena) {

@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -85,8 +86,17 @@ class ArenaPool {
   [[nodiscard]] std::unique_ptr<Arena> take(int device, uint64_t bytes);
   void give(std::unique_ptr<Arena> arena);
 
+  // For the variant that runs one call at a time on a device: whoever enqueues one holds the lock
+  // meanwhile, and makes it wait for the event, which the one before has recorded.
+  struct Turn {
+    std::mutex mutex;
+    device::CUevent last = nullptr;
+  };
+  [[nodiscard]] Turn& turn(const Arena& arena);
+
  private:
   const device::Driver& driver_;
+  std::map<int, Turn> turns_;  // by device
   std::mutex mutex_;
   std::vector<std::unique_ptr<Arena>> free_;
 };

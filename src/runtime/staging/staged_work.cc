@@ -208,6 +208,16 @@ void StagedWork::end() {
   }
 }
 
+void StagedWork::run_in_turn() {
+  ArenaPool::Turn& turn = staging_->turn();
+  const std::lock_guard lock(turn.mutex);
+  const CurrentContext current(driver_, arena_.context());
+  driver_.cuStreamWaitEvent(streams_.front(), turn.last, 0);
+  begin();
+  end();
+  driver_.cuEventRecord(turn.last, streams_.front());
+}
+
 // After a refusal: what was enqueued may still use the arena.
 void StagedWork::end_streams() {
   try {

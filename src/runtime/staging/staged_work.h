@@ -30,6 +30,7 @@ class Staging {
   ~Staging() { pool_.give(std::move(arena_)); }
 
   [[nodiscard]] Arena& arena() noexcept { return *arena_; }
+  [[nodiscard]] ArenaPool::Turn& turn() { return pool_.turn(*arena_); }
   // Whether `memory` is device memory. Throws Error naming both devices if it is another device's.
   [[nodiscard]] bool on_device(const void* memory) const;
 
@@ -51,6 +52,9 @@ class StagedWork {
   // After begin(). Throws Error if CUDA refuses something: what cannot be done any more fails the
   // communicator, so that no rank waits for it.
   void end();
+  // Both, after all that other communicators have enqueued on the device, and before what they
+  // will.
+  void run_in_turn();
 
  private:
   struct Copy {
