@@ -2,7 +2,10 @@
 
 #include <cstdint>
 
+#include "api/cuda.h"
+#include "api/stream.h"
 #include "base/error.h"
+#include "device/cuda/memory.h"
 #include "quant/codec.h"
 
 namespace slimccl::api {
@@ -18,6 +21,21 @@ size_t check_count(size_t count, const char* name, ncclDataType_t type, int rank
 void check_buffer(const void* buffer, const char* name, size_t count) {
   check(buffer != nullptr || count == 0, ncclInvalidArgument, name, " is null with ", count,
         " elements to carry");
+}
+
+void check_memory(const Comm& comm, const void* buffer, const char* name, cudaStream_t stream) {
+  const Cuda* const cuda = known_cuda();
+  if (cuda == nullptr || buffer == nullptr) return;
+  const int device = device::device_of(cuda->driver, buffer);
+  if (device < 0) return;
+  check(comm.staging() != nullptr, ncclInvalidArgument, name, " is memory of CUDA device ", device,
+        ", and this communicator takes host memory only: a device must be current on all ranks "
+        "when they make it");
+  const int own = comm.staging()->arena().device();
+  check(device == own, ncclInvalidArgument, name, " is memory of CUDA device ", device,
+        ", and this communicator is of device ", own);
+  check(!is_host_stream(stream), ncclInvalidArgument, name,
+        " is CUDA memory, and the stream is of slimcclStreamCreate: use a CUDA stream");
 }
 
 void check_rank(int rank, const char* name, int ranks) {

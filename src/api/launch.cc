@@ -6,6 +6,8 @@
 
 #include "api/stream.h"
 #include "base/error.h"
+#include "base/variant.h"
+#include "runtime/staging/staged_work.h"
 
 namespace slimccl::api {
 namespace {
@@ -19,14 +21,20 @@ struct Part {
   std::shared_ptr<Comm> comm;
   std::shared_ptr<runtime::Communicator> communicator;
   Work work;
+  std::vector<cudaStream_t> streams;  // of its calls, each once; null among them
 };
+
+void add_once(std::vector<cudaStream_t>& streams, cudaStream_t stream) {
+  if (std::ranges::find(streams, stream) == streams.end()) streams.push_back(stream);
+}
 
 std::vector<Part> parts_of(std::vector<Task> tasks) {
   std::vector<Part> parts;
   for (Task& task : tasks) {
     auto found = std::ranges::find(parts, task.communicator, &Part::communicator);
     if (found == parts.end())
-      found = parts.insert(parts.end(), {task.comm, task.communicator, Work{}});
+      found = parts.insert(parts.end(), {task.comm, task.communicator, Work{}, {}});
+    add_once(found->streams, task.stream);
     if (task.collective) found->work.collectives.push_back(std::move(*task.collective));
     auto& transfers = found->work.transfers;
     transfers.insert(transfers.end(), task.transfers.begin(), task.transfers.end());
@@ -89,38 +97,123 @@ void submit(Part& part, const std::shared_ptr<Completion>& completion,
   }
 }
 
+// Whether it goes by CUDA's streams. Those of host memory are for calls that all are on such.
+bool is_on_cuda(const Part& part) {
+  if (part.comm->staging() == nullptr) return false;
+  const auto host = std::ranges::count_if(part.streams, is_host_stream);
+  check(host == 0 || host == std::ssize(part.streams), ncclInvalidUsage,
+        "the group has calls of one communicator on CUDA streams and on streams of "
+        "slimcclStreamCreate: use a group for each");
+  return host == 0;
+}
+
+// What CUDA's streams carry. All of it is under way before any stream waits for some of it.
+class StreamParts {
+ public:
+  // Takes its parts out of `parts`. Throws Error if their buffers are not usable; nothing has begun
+  // then.
+  explicit StreamParts(std::vector<Part>& parts) {
+    for (Part& part : parts) {
+      if (!is_on_cuda(part)) continue;
+      std::vector<device::CUstream> streams;
+      for (const cudaStream_t stream : part.streams)
+        streams.push_back(reinterpret_cast<device::CUstream>(stream));
+      works_.push_back(std::make_unique<runtime::StagedWork>(
+          part.comm->staging(), part.communicator, part.work, std::move(streams)));
+      part.communicator.reset();
+    }
+    std::erase_if(parts, [](const Part& part) { return !part.communicator; });
+  }
+
+  // As with the parts on host memory, one's failure does not stop the others.
+  void begin(std::exception_ptr& failure) {
+    if (variant().one_call_at_a_time) {
+      for (const auto& work : works_) (void)succeeds([&] { work->run_in_turn(); }, failure);
+      return works_.clear();
+    }
+    std::erase_if(works_,
+                  [&](const auto& work) { return !succeeds([&] { work->begin(); }, failure); });
+  }
+  void end(std::exception_ptr& failure) {
+    for (const auto& work : works_) (void)succeeds([&] { work->end(); }, failure);
+  }
+
+ private:
+  static bool succeeds(auto&& step, std::exception_ptr& failure) {
+    try {
+      step();
+      return true;
+    } catch (const std::exception&) {
+      if (!failure) failure = std::current_exception();
+      return false;
+    }
+  }
+
+  std::vector<std::unique_ptr<runtime::StagedWork>> works_;
+};
+
+// What goes by host memory, and what its caller waits for.
+class HostParts {
+ public:
+  explicit HostParts(std::vector<Part> parts)
+      : parts_(std::move(parts)), completion_(std::make_shared<Completion>(parts_.size())) {
+    for (const Part& part : parts_) {
+      for (const cudaStream_t stream : part.streams) {
+        if (stream == nullptr) {
+          waits_ = true;
+        } else {
+          add_once(streams_, stream);
+        }
+      }
+    }
+  }
+
+  void begin(std::exception_ptr& failure) {
+    Communicators communicators;
+    for (const Part& part : parts_) communicators.emplace_back(part.communicator);
+    auto before = append_to_streams(streams_, completion_, communicators);
+    for (size_t i = 0; i < parts_.size(); ++i) parts_[i].work.after = std::move(before[i]);
+    for (Part& part : parts_) submit(part, completion_, failure);
+  }
+
+  ncclResult_t end(const std::exception_ptr& failure) {
+    if (!waits_ || parts_.empty()) {
+      if (failure) std::rethrow_exception(failure);
+      return ncclSuccess;
+    }
+    const bool polls = !parts_.front().comm->wishes().blocking;
+    for (const Part& part : parts_) {
+      if (polls) part.comm->watch(completion_);
+    }
+    // After a failure too: the other communicators still use the caller's buffers.
+    if (!polls) completion_->wait();
+    if (failure) std::rethrow_exception(failure);
+    if (polls) return ncclInProgress;
+    completion_->check_success();
+    return ncclSuccess;
+  }
+
+ private:
+  std::vector<Part> parts_;
+  std::shared_ptr<Completion> completion_;
+  std::vector<cudaStream_t> streams_;
+  bool waits_ = false;
+};
+
 }  // namespace
 
 ncclResult_t launch(std::vector<Task> tasks) {
-  std::vector<cudaStream_t> streams;
-  bool waits = false;
   for (const Task& task : tasks) {
-    check_stream(task.stream);
-    if (task.stream == nullptr) {
-      waits = true;
-    } else if (std::ranges::find(streams, task.stream) == streams.end()) {
-      streams.push_back(task.stream);
-    }
+    if (task.comm->staging() == nullptr) check_stream(task.stream);
   }
   std::vector<Part> parts = prepared(std::move(tasks));
-  if (parts.empty()) return ncclSuccess;
-  const auto completion = std::make_shared<Completion>(parts.size());
-  Communicators communicators;
-  for (const Part& part : parts) communicators.emplace_back(part.communicator);
-  auto before = append_to_streams(streams, completion, communicators);
-  for (size_t i = 0; i < parts.size(); ++i) parts[i].work.after = std::move(before[i]);
+  StreamParts on_streams(parts);
+  HostParts on_host(std::move(parts));
   std::exception_ptr failure;
-  for (Part& part : parts) submit(part, completion, failure);
-  const bool polls = waits && !parts.front().comm->wishes().blocking;
-  for (const Part& part : parts) {
-    if (polls) part.comm->watch(completion);
-  }
-  // After a failure too: the other communicators still use the caller's buffers.
-  if (waits && !polls) completion->wait();
-  if (failure) std::rethrow_exception(failure);
-  if (polls) return ncclInProgress;
-  if (waits) completion->check_success();
-  return ncclSuccess;
+  on_streams.begin(failure);
+  on_host.begin(failure);
+  on_streams.end(failure);
+  return on_host.end(failure);
 }
 
 double estimate(std::vector<Task> tasks) {

@@ -1,5 +1,6 @@
 // The collectives: arguments are checked here, everything else is the communicator's.
 #include "api/arguments.h"
+#include "api/cuda.h"
 #include "api/export.h"
 #include "api/group.h"
 #include "base/error.h"
@@ -26,8 +27,12 @@ api::Task task_of(const Call& call, const char* count_name, ncclComm_t handle,
   const int ranks = communicator->ranks(), rank = communicator->rank();
   api::check_count(call.count, count_name, call.type, ranks);
   if (has_root(call.op)) api::check_rank(call.root, "root", ranks);
-  if (sends(call, rank)) api::check_buffer(call.input, "sendbuff", call.count);
-  if (receives(call, rank)) api::check_buffer(call.output, "recvbuff", call.count);
+  const auto check_one = [&](const void* buffer, const char* name) {
+    api::check_buffer(buffer, name, call.count);
+    if (call.count > 0) api::check_memory(*comm, buffer, name, stream);
+  };
+  if (sends(call, rank)) check_one(call.input, "sendbuff");
+  if (receives(call, rank)) check_one(call.output, "recvbuff");
   return {comm, communicator, communicator->decide(call), {}, stream};
 }
 
@@ -107,7 +112,12 @@ SLIMCCL_EXPORT ncclResult_t ncclRedOpCreatePreMulSum(ncclRedOp_t* op, void* scal
                                                      ncclComm_t comm) {
   return api::guard("ncclRedOpCreatePreMulSum", [&] {
     check(op != nullptr, ncclInvalidArgument, "op is null");
-    *op = api::find(comm)->reductions().create(scalar, datatype, residence);
+    const auto entry = api::find(comm);
+    if (residence == ncclScalarDevice && api::known_cuda() != nullptr) {
+      (void)entry->communicator();
+      api::check_memory(*entry, scalar, "scalar", nullptr);
+    }
+    *op = entry->reductions().create(scalar, datatype, residence);
   });
 }
 

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "api/comm_config.h"
+#include "api/cuda.h"
 #include "api/export.h"
 #include "api/group.h"
 #include "base/error.h"
@@ -15,7 +16,24 @@ using slimccl::runtime::Options;
 
 namespace {
 
-Options options_of(const api::Comm& comm) { return {comm.wishes().name, &comm.cancelled()}; }
+Options options_of(api::Comm& comm) {
+  const api::Wishes& wishes = comm.wishes();
+  if (!wishes.cuda) return {wishes.name, &comm.cancelled()};
+  return {wishes.name, &comm.cancelled(), wishes.device, [&comm](uint64_t bytes) {
+            comm.set_staging(std::make_shared<slimccl::runtime::Staging>(
+                api::cuda()->arenas, comm.wishes().device, bytes));
+          }};
+}
+
+// The new communicator is of the device that is current now, in the caller's thread.
+api::Wishes on_current_device(api::Wishes wishes) {
+  const int device = api::current_cuda_device();
+  if (device >= 0) {
+    wishes.device = device;
+    wishes.cuda = true;
+  }
+  return wishes;
+}
 
 // A communicator with its handle, to be made by `make(comm)`. The handle is there at once: a
 // non-blocking owner polls it, another thread may abort it.
@@ -34,7 +52,7 @@ api::Making init_rank(ncclComm_t* out, int nranks, const ncclUniqueId& id, int r
   *out = nullptr;
   check(nranks > 0, ncclInvalidArgument, "nranks is ", nranks, "; it must be at least 1");
   // A rank out of range is found where the others hear of it too.
-  return making_of(out, std::move(wishes), [=](const api::Comm& comm) {
+  return making_of(out, std::move(wishes), [=](api::Comm& comm) {
     return Communicator::create({id, nranks, rank}, options_of(comm));
   });
 }
@@ -52,8 +70,9 @@ SLIMCCL_EXPORT ncclResult_t ncclGetUniqueId(ncclUniqueId* uniqueId) {
 SLIMCCL_TWIN(CommInitRank);
 SLIMCCL_EXPORT ncclResult_t ncclCommInitRank(ncclComm_t* comm, int nranks, ncclUniqueId commId,
                                              int rank) {
-  return api::group_call("ncclCommInitRank",
-                         [&] { return init_rank(comm, nranks, commId, rank, {}); });
+  return api::group_call("ncclCommInitRank", [&] {
+    return init_rank(comm, nranks, commId, rank, on_current_device({}));
+  });
 }
 
 SLIMCCL_TWIN(CommInitRankConfig);
@@ -61,7 +80,7 @@ SLIMCCL_EXPORT ncclResult_t ncclCommInitRankConfig(ncclComm_t* comm, int nranks,
                                                    ncclUniqueId commId, int rank,
                                                    ncclConfig_t* config) {
   return api::group_call("ncclCommInitRankConfig", [&] {
-    return init_rank(comm, nranks, commId, rank, api::wishes_of(config));
+    return init_rank(comm, nranks, commId, rank, on_current_device(api::wishes_of(config)));
   });
 }
 
@@ -73,7 +92,8 @@ SLIMCCL_EXPORT ncclResult_t ncclCommInitRankScalable(ncclComm_t* newcomm, int nr
     check(commIds != nullptr, ncclInvalidArgument, "commIds is null");
     check(nId >= 1 && nId <= nranks, ncclInvalidArgument, "nId is ", nId, "; it must be 1 to ",
           nranks, ", the number of ranks");
-    return init_rank(newcomm, nranks, commIds[0], myrank, api::wishes_of(config));
+    return init_rank(newcomm, nranks, commIds[0], myrank,
+                     on_current_device(api::wishes_of(config)));
   });
 }
 
@@ -85,9 +105,11 @@ SLIMCCL_EXPORT ncclResult_t ncclCommInitAll(ncclComm_t* comm, int ndev, const in
     const auto id = slimccl::runtime::make_unique_id(slimccl::config());
     api::Group& group = api::Group::of_this_thread();
     group.start();
+    const bool cuda = api::current_cuda_device() >= 0;
     for (int rank = 0; rank < ndev; ++rank) {
       api::Wishes wishes;
-      if (devlist != nullptr) wishes.device = devlist[rank];
+      wishes.cuda = cuda;
+      if (devlist != nullptr || cuda) wishes.device = devlist != nullptr ? devlist[rank] : rank;
       (void)group.add(init_rank(comm + rank, ndev, id, rank, wishes));
     }
     return group.end();
@@ -112,7 +134,7 @@ SLIMCCL_EXPORT ncclResult_t ncclCommSplit(ncclComm_t comm, int color, int key, n
                 return std::shared_ptr<Communicator>();
               }};
     }
-    return making_of(newcomm, wishes, [=](const api::Comm& self) {
+    return making_of(newcomm, wishes, [=](api::Comm& self) {
       const auto place = communicator->split(meeting, color, key, &self.cancelled());
       return Communicator::create(*place, options_of(self));
     });
@@ -138,7 +160,7 @@ SLIMCCL_EXPORT ncclResult_t ncclCommShrink(ncclComm_t comm, int* excludeRanksLis
     const auto place = communicator->shrink(
         {excludeRanksList, static_cast<size_t>(excludeRanksCount)}, shrinkFlags != 0);
     // The parent lives until then: the others may still be coming to the meeting that it serves.
-    return making_of(newcomm, wishes, [place, communicator](const api::Comm& self) {
+    return making_of(newcomm, wishes, [place, communicator](api::Comm& self) {
       return Communicator::create(place, options_of(self));
     });
   });

@@ -30,6 +30,7 @@ class Messages {
   }
   void check_buffer(const void* buffer, const char* name) const {
     api::check_buffer(buffer, name, count_);
+    if (count_ > 0) api::check_memory(*task_.comm, buffer, name, task_.stream);
   }
   // `slots` of the first and of the second buffer share no byte.
   void check_apart(const void* sendbuff, size_t send_slots, const void* recvbuff,

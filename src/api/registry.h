@@ -15,6 +15,7 @@
 
 #include "api/reduction.h"
 #include "runtime/communicator.h"
+#include "runtime/staging/staged_work.h"
 
 namespace slimccl::api {
 
@@ -22,7 +23,8 @@ namespace slimccl::api {
 struct Wishes {
   bool blocking = true;
   std::string name;
-  int device = -1;  // what ncclCommCuDevice says
+  int device = -1;    // what ncclCommCuDevice says
+  bool cuda = false;  // `device` is a CUDA device, whose memory calls may name
 };
 
 class Comm {
@@ -38,6 +40,12 @@ class Comm {
   [[nodiscard]] std::shared_ptr<runtime::Communicator> communicator() const;
   // Throws Error, and aborts it, if this was aborted meanwhile.
   void set_communicator(std::shared_ptr<runtime::Communicator> communicator);
+  // What carries calls on CUDA memory; null: it takes host memory only. Set before the
+  // communicator, by whoever makes that; to be asked for after communicator().
+  [[nodiscard]] const std::shared_ptr<runtime::Staging>& staging() const noexcept {
+    return staging_;
+  }
+  void set_staging(std::shared_ptr<runtime::Staging> staging) { staging_ = std::move(staging); }
   // ncclInProgress, ncclSuccess, or what is wrong and why.
   [[nodiscard]] ncclResult_t state(std::string& text) const;
 
@@ -63,6 +71,7 @@ class Comm {
   const pid_t process_;
   Reductions reductions_;
   std::atomic<bool> cancelled_{false};
+  std::shared_ptr<runtime::Staging> staging_;
   mutable std::mutex mutex_;  // guards the rest
   std::shared_ptr<runtime::Communicator> communicator_;
   std::vector<std::shared_ptr<runtime::Completion>> pending_;

@@ -137,6 +137,12 @@ void remove_stream(cudaStream_t handle) {
   all.streams.erase(reinterpret_cast<uintptr_t>(handle));
 }
 
+bool is_host_stream(cudaStream_t handle) {
+  Streams& all = all_streams();
+  const std::lock_guard lock(all.mutex);
+  return all.streams.contains(reinterpret_cast<uintptr_t>(handle));
+}
+
 void check_stream(cudaStream_t handle) {
   if (handle == nullptr) return;
   Streams& all = all_streams();

@@ -17,6 +17,8 @@ void wait_for_stream(cudaStream_t stream);
 // True if all is done; throws as above.
 [[nodiscard]] bool stream_is_idle(cudaStream_t stream);
 void remove_stream(cudaStream_t stream);
+// Whether it is a living stream of host memory.
+[[nodiscard]] bool is_host_stream(cudaStream_t stream);
 // Throws Error unless it is null or a living stream.
 void check_stream(cudaStream_t stream);
 

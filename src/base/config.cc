@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/variant.h"
 
 extern char** environ;
 
@@ -64,7 +65,9 @@ size_t edit_distance(std::string_view a, std::string_view b) {
 }
 
 Config read_process_environment() {
-  return parse_config([](const char* variable) { return environment_variable(variable); });
+  return parse_config([](const char* variable) {
+    return environment_variable(concat(variant().settings_prefix, variable).c_str());
+  });
 }
 
 }  // namespace
@@ -90,6 +93,9 @@ Config parse_config(const Environment& environment) {
   if (std::ranges::find(levels, config.log_level) == std::end(levels)) {
     bad("SLIMCCL_LOG", config.log_level, "none, warn, notice, info or debug");
   }
+  if (config.staging_mb == 0 || config.staging_mb > 1 << 20) {
+    bad("SLIMCCL_STAGING_MB", std::to_string(config.staging_mb), "1 to 1048576 MiB");
+  }
   if (config.segment_elems == 0) bad("SLIMCCL_SEGMENT", "0", "a number of elements > 0");
   if (config.window == 0 || config.window > 64) {
     bad("SLIMCCL_WINDOW", std::to_string(config.window), "1 to 64 segments");
@@ -101,7 +107,8 @@ std::vector<std::string> unknown_settings(const std::vector<std::string>& names)
   std::vector<std::string> warnings;
   const auto known = all_settings();
   for (const std::string& name : names) {
-    if (!name.starts_with("SLIMCCL_") || name.starts_with("SLIMCCL_TEST_")) continue;
+    if (!name.starts_with("SLIMCCL_")) continue;
+    if (name.starts_with("SLIMCCL_TEST_") || name.starts_with("SLIMCCL_EMULATED_")) continue;
     const auto distance = [&](const SettingInfo& info) {
       return edit_distance(name, info.variable);
     };
@@ -121,10 +128,11 @@ const Config& config() {
 }
 
 std::vector<std::string> environment_names() {
+  const std::string_view prefix = variant().settings_prefix;
   std::vector<std::string> names;
   for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
-    const std::string_view text = *entry;
-    names.emplace_back(text.substr(0, text.find('=')));
+    const std::string_view text = *entry, name = text.substr(0, text.find('='));
+    if (name.starts_with(prefix)) names.emplace_back(name.substr(prefix.size()));
   }
   return names;
 }

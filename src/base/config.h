@@ -30,6 +30,9 @@ namespace slimccl {
     "forces catalogue rows, e.g. reduce_scatter=exact,all_gather=two_hop; rank 0's value is used") \
   X(double, net_gbits, "SLIMCCL_NET_GBITS", 10.0,                                                  \
     "Gbit/s between two nodes that the cost model assumes; rank 0's value is used")                \
+  X(uint64_t, staging_mb, "SLIMCCL_STAGING_MB", 64,                                                \
+    "MiB of pinned memory that each communicator with a CUDA device moves device memory through: " \
+    "longer calls go in pieces, larger groups of messages get more; rank 0's value is used")       \
   X(double, timeout_s, "SLIMCCL_TIMEOUT_S", 600.0,                                                 \
     "seconds without progress after which an operation fails and the communicator with it")        \
   X(double, setup_timeout_s, "SLIMCCL_SETUP_TIMEOUT_S", 120.0,                                     \
@@ -81,7 +84,8 @@ using Environment = std::function<const char*(const char* variable)>;
 
 // The process's environment, read at the first call; throws at every call if it was bad.
 [[nodiscard]] const Config& config();
-// Names of all variables of this process's environment.
+// Names of the variables of this process's environment that may be this variant's settings, without
+// its prefix.
 [[nodiscard]] std::vector<std::string> environment_names();
 // Any other environment variable (NCCL_HOSTID); null if unset. The only getenv in the tree is
 // behind this.

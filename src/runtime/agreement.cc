@@ -30,6 +30,8 @@ void for_each_field(RecordType& record, Visitor&& visit) {
   visit(record.window);
   visit(record.net_gbits);
   visit(record.checks);
+  visit(record.device);
+  visit(record.staging_mb);
   visit(record.family);
 }
 
@@ -71,6 +73,25 @@ std::vector<ncclUniqueId> families_of(std::span<const Record> records) {
     std::memcpy(families[rank].internal, family.data(), family.size());
   }
   return families;
+}
+
+// Calls on CUDA memory are cut into pieces, on all ranks or on none.
+void agree_on_staging(std::span<const Record> records, Agreement& agreement) {
+  std::string with, without;
+  for (size_t rank = 0; rank < records.size(); ++rank) {
+    std::string& list = records[rank].device >= 0 ? with : without;
+    list += concat(list.empty() ? "" : ", ", rank);
+  }
+  if (with.empty()) return;
+  if (without.empty()) {
+    agreement.staging_bytes = records.front().staging_mb << 20;
+    return;
+  }
+  agreement.warning +=
+      concat(agreement.warning.empty() ? "" : "; ", "ranks ", with,
+             " have a CUDA device current and ranks ", without,
+             " have none, so this communicator takes host memory only; make a device current on "
+             "all ranks before they make it");
 }
 
 }  // namespace
@@ -132,6 +153,7 @@ Agreement agree(std::span<const Record> records) {
         concat("SLIMCCL_PROFILE differs between ranks, so this communicator is exact: ",
                who_has_what(records, &Record::profile), "; set it alike everywhere");
   }
+  agree_on_staging(records, agreement);
   return agreement;
 }
 

@@ -25,8 +25,10 @@ struct Record {
   std::string profile, overrides;
   uint64_t floor_elems = 0, segment_elems = 0, window = 0;
   double net_gbits = 0;
-  uint64_t checks = 0;  // SLIMCCL_CHECK
-  std::string family;   // the id under which this rank's process serves later meetings
+  uint64_t checks = 0;      // SLIMCCL_CHECK
+  int64_t device = -1;      // the CUDA device that is this rank's; -1: none
+  uint64_t staging_mb = 0;  // SLIMCCL_STAGING_MB
+  std::string family;       // the id under which this rank's process serves later meetings
 };
 
 [[nodiscard]] std::vector<std::byte> to_bytes(const Record& record);
@@ -39,6 +41,7 @@ struct Agreement {
   uint64_t segment_elems;  // a multiple of the superblock
   uint64_t window;
   bool checks = false;                 // every call's arguments are compared first
+  uint64_t staging_bytes = 0;          // pinned memory of each rank; 0: host memory only
   std::vector<ncclUniqueId> families;  // by rank: where splits and shrinks may meet
   std::string
       warning;  // non-empty: why the communicator is exact although some rank asked for more

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/variant.h"
 #include "runtime/in_place.h"
 
 namespace slimccl::runtime {
@@ -53,7 +54,8 @@ void Communicator::adopt(std::unique_ptr<Router> router) {
       agreement_.topology, rank_, *router_,
       ExecutorLimits{agreement_.segment_elems, agreement_.window, kArenaBytes});
   transfers_ =
-      std::make_unique<TransferExecutor>(agreement_.topology, rank_, *router_, agreement_.checks);
+      std::make_unique<TransferExecutor>(agreement_.topology, rank_, *router_, agreement_.checks,
+                                         variant().sends_wait_for_receives && !agreement_.checks);
   signatures_.resize(agreement_.checks ? static_cast<size_t>(ranks()) : 0);
   bootstrap_->on_question([this] { return doing(); });
 }
@@ -115,7 +117,10 @@ bool Communicator::start_next() {
   const std::lock_guard lock(mutex_);
   if (queue_.empty()) return false;
   const auto done = [](const auto& completion) { return completion->done(); };
-  if (!std::ranges::all_of(queue_.front().after, done)) return false;
+  const Work& next = queue_.front();
+  if (!std::ranges::all_of(next.after, done)) return false;
+  if (next.ready && !next.ready->done()) return false;
+  if (next.ready) next.ready->check_success();
   current_ = std::move(queue_.front());
   queue_.pop_front();
   next_collective_ = 0;
@@ -171,8 +176,11 @@ bool Communicator::go_on() {
       return true;
     }
     count_finished(calls[next_collective_ - 1]);
+    if (!current_->gates.empty())
+      current_->gates[next_collective_ - 1].done->finish_part(ncclSuccess, "");
   }
   if (next_collective_ < calls.size()) {
+    if (!gate_open()) return false;
     const Operation& operation = calls[next_collective_++];
     running_ = true;
     ++calls_begun_;
@@ -181,6 +189,16 @@ bool Communicator::go_on() {
   }
   if (!transfers_->idle()) return false;
   finish_current(ncclSuccess, "");
+  return true;
+}
+
+// Is what the next collective works on there? Its stream may take its time: that is no standstill.
+bool Communicator::gate_open() {
+  if (current_->gates.empty()) return true;
+  const Completion& ready = *current_->gates[next_collective_].ready;
+  last_progress_ = Clock::now();
+  if (!ready.done()) return false;
+  ready.check_success();
   return true;
 }
 
@@ -199,12 +217,20 @@ void Communicator::count_finished(const Operation& operation) {
 }
 
 void Communicator::finish_current(ncclResult_t code, const std::string& text) {
-  const auto completion = std::move(current_->completion);
+  const Work finished = std::move(*current_);
   current_.reset();
   const std::lock_guard lock(mutex_);
   --unfinished_;
-  completion->finish_part(code, text);
+  finish(finished, code, text);
   changed_.notify_all();
+}
+
+// Whoever waits for one of its collectives hears of it, too.
+void Communicator::finish(const Work& work, ncclResult_t code, const std::string& text) {
+  for (const Gate& gate : work.gates) {
+    if (!gate.done->done()) gate.done->finish_part(code, text);
+  }
+  work.completion->finish_part(code, text);
 }
 
 // Every work under way or waiting, and every later one, ends with this.
@@ -219,7 +245,7 @@ void Communicator::end_all(ncclResult_t code, const std::string& text) {
   }
   if (current_) finish_current(code, text);
   const std::lock_guard lock(mutex_);
-  for (const Work& work : queue_) work.completion->finish_part(code, text);
+  for (const Work& work : queue_) finish(work, code, text);
   unfinished_ -= queue_.size();
   queue_.clear();
   changed_.notify_all();

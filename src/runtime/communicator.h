@@ -10,6 +10,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -43,6 +44,10 @@ inline constexpr uint64_t kArenaBytes = uint64_t{256} << 20;
 struct Options {
   std::string name;                           // for the log
   const std::atomic<bool>* cancel = nullptr;  // set: create() gives up; outlives the communicator
+  int device = -1;                            // the CUDA device that is this rank's; -1: none
+  // Called once if all ranks have a device, with Agreement::staging_bytes: gets what calls will
+  // need. No rank makes a call before all have returned from it.
+  std::function<void(uint64_t bytes)> stage{};
 };
 
 // A place in a communicator yet to be made.
@@ -114,7 +119,9 @@ class Communicator final : public Participant, public std::enable_shared_from_th
   void begin_check(const Operation& operation);
   [[nodiscard]] bool checked();
   void count_finished(const Operation& operation);
+  [[nodiscard]] bool gate_open();
   void finish_current(ncclResult_t code, const std::string& text);
+  static void finish(const Work& work, ncclResult_t code, const std::string& text);
   void end_all(ncclResult_t code, const std::string& text);
 
   // communicator_failure.cc

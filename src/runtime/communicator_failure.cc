@@ -91,6 +91,8 @@ std::string Communicator::doing() const {
     text +=
         concat(text.empty() ? "" : "; and ", "point-to-point, waiting ", transfers_->waiting_for());
   }
+  if (text.empty() && next_collective_ < current_->collectives.size())
+    return "waiting for its CUDA stream to bring the next piece of a call";
   return text.empty() ? "between two calls" : text;
 }
 

@@ -13,6 +13,7 @@ void Completion::finish_part(ncclResult_t code, std::string_view text) noexcept 
     } catch (const std::exception&) {  // out of memory: the code alone must do
     }
   }
+  if (parts_ == 1 && when_done_) when_done_();
   // Under the lock: whoever waits may let go of this object the moment it sees zero.
   --parts_;
   changed_.notify_all();

@@ -4,10 +4,12 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "slimccl/nccl.h"
 
@@ -16,7 +18,10 @@ namespace slimccl::runtime {
 class Completion {
  public:
   // Done after so many parts have finished; 0: at once.
-  explicit Completion(size_t parts) : parts_(parts) {}
+  // when_done: called once by whoever finishes the last part, before others see that it is done;
+  // must not throw or wait.
+  explicit Completion(size_t parts, std::function<void()> when_done = {})
+      : parts_(parts), when_done_(std::move(when_done)) {}
 
   // The first part that fails gives the whole its result.
   void finish_part(ncclResult_t code, std::string_view text) noexcept;
@@ -31,6 +36,7 @@ class Completion {
 
  private:
   std::atomic<size_t> parts_;
+  const std::function<void()> when_done_;
   mutable std::mutex mutex_;
   mutable std::condition_variable changed_;
   ncclResult_t code_ = ncclSuccess;

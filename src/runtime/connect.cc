@@ -60,6 +60,7 @@ Record own_record(const Config& settings) {
   record.window = settings.window;
   record.net_gbits = settings.net_gbits;
   record.checks = settings.check ? 1 : 0;
+  record.staging_mb = settings.staging_mb;
   return record;
 }
 
@@ -118,7 +119,9 @@ class Setup {
     try {
       const std::vector<Step> addresses =
           exchange(attempt([&](Step& mine) { make_endpoints(mine); }));
-      (void)exchange(attempt([&](Step&) { connect(addresses); }));
+      Step connected = attempt([&](Step&) { connect(addresses); });
+      stage(connected);
+      (void)exchange(connected);
       Engine::instance().run([&] { finish_endpoints(); });
     } catch (const std::exception& error) {
       Engine::instance().run([&] { forget(error.what()); });
@@ -135,6 +138,7 @@ class Setup {
     std::vector<Record> records;
     Record mine = own_record(settings_);
     mine.error = unsound_;
+    mine.device = options_.device;
     mine.family.assign(family_.internal, sizeof family_.internal);
     for (const auto& bytes : bootstrap->all_gather(runtime::to_bytes(mine), timeout_s_)) {
       records.push_back(record_from_bytes(bytes));
@@ -171,6 +175,17 @@ class Setup {
       mine.error = error.what();
     }
     return mine;
+  }
+
+  // On the caller's thread: CUDA is never called on the engine's.
+  void stage(Step& mine) {
+    const uint64_t bytes = communicator_->agreement_.staging_bytes;
+    if (bytes == 0 || !options_.stage || !mine.error.empty()) return;
+    try {
+      options_.stage(bytes);
+    } catch (const std::exception& error) {
+      mine.error = error.what();
+    }
   }
 
   std::vector<Step> exchange(const Step& mine) {

@@ -24,8 +24,12 @@ void TransferExecutor::start(const std::vector<Transfer>& transfers) {
       continue;
     }
     auto& numbers = transfer.kind == Transfer::Kind::kSend ? sends_to_ : recvs_from_;
-    pending_.push_back(std::make_unique<Pending>(Pending{
-        transfer, numbers[transfer.peer]++, checks_, {transfer.bytes, transfer.type}, {}, {}}));
+    pending_.push_back(std::make_unique<Pending>(Pending{transfer,
+                                                         numbers[transfer.peer]++,
+                                                         checks_ || confirms_,
+                                                         {transfer.bytes, transfer.type},
+                                                         {},
+                                                         {}}));
     post(*pending_.back());
   }
 }
@@ -39,12 +43,16 @@ void TransferExecutor::post(Pending& pending) {
       pending.note_handle = router_.recv(transfer.peer, note_tag, bytes_of(pending.note));
     } else {
       pending.handle = router_.recv(transfer.peer, tag, {transfer.into, transfer.bytes});
+      if (confirms_)
+        pending.note_handle = router_.send(transfer.peer, note_tag, bytes_of(pending.note));
     }
     return;
   }
   const bool crosses = topology_.node_of(transfer.peer) != topology_.node_of(rank_);
   (crosses ? sent_.between_nodes : sent_.in_node) += transfer.bytes;
   if (checks_) pending.note_handle = router_.send(transfer.peer, note_tag, bytes_of(pending.note));
+  if (confirms_)
+    pending.note_handle = router_.recv(transfer.peer, note_tag, bytes_of(pending.note));
   pending.handle = router_.send(transfer.peer, tag, {transfer.from, transfer.bytes});
 }
 
@@ -74,7 +82,7 @@ bool TransferExecutor::step(Pending& pending, bool& moved) {
     if (note == Progress::kPending) return false;
     pending.noting = false;
     moved = true;
-    if (transfer.kind == Transfer::Kind::kRecv) {
+    if (checks_ && transfer.kind == Transfer::Kind::kRecv) {
       if (!compare(pending)) return false;
       pending.handle = router_.recv(transfer.peer, transfer_tag(pending.number, false),
                                     {transfer.into, transfer.bytes});

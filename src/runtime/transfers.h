@@ -29,8 +29,11 @@ struct Transfer {
 class TransferExecutor {
  public:
   // checks: a note of type and size goes ahead of every message, and is compared.
-  TransferExecutor(const topology::Topology& topology, int rank, Router& router, bool checks)
-      : topology_(topology), rank_(rank), router_(router), checks_(checks) {}
+  // confirms: a receiver sends a note when it waits for a message, and the sender is not done
+  // before it has that. Not both; the same on all ranks.
+  TransferExecutor(const topology::Topology& topology, int rank, Router& router, bool checks,
+                   bool confirms = false)
+      : topology_(topology), rank_(rank), router_(router), checks_(checks), confirms_(confirms) {}
 
   // Must be idle. Copies are done at once.
   void start(const std::vector<Transfer>& transfers);
@@ -68,7 +71,7 @@ class TransferExecutor {
   const topology::Topology& topology_;
   int rank_;
   Router& router_;
-  bool checks_;
+  bool checks_, confirms_;
   std::unordered_map<int, uint64_t> sends_to_, recvs_from_;
   std::vector<std::unique_ptr<Pending>> pending_;  // notes must stay where they are
   std::optional<transport::PeerFailure> failure_;

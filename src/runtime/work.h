@@ -31,6 +31,12 @@ struct Call {
   HowReduced how{};
 };
 
+// Where a collective waits for its buffers, and tells that it is done with them. A `ready` that
+// fails is the communicator's failure.
+struct Gate {
+  std::shared_ptr<Completion> ready, done;
+};
+
 // One communicator's part of a group. Works of a communicator run one after the other, in the order
 // they were submitted in.
 struct Work {
@@ -38,6 +44,8 @@ struct Work {
   std::vector<Transfer> transfers;                 // all at once, beside them
   std::vector<std::shared_ptr<Completion>> after;  // it begins when these are done
   std::shared_ptr<Completion> completion;          // it finishes one part of this
+  std::shared_ptr<Completion> ready{};             // it begins when this is done; as a gate's
+  std::vector<Gate> gates{};                       // one for each collective, or none
 };
 
 }  // namespace slimccl::runtime

@@ -64,6 +64,10 @@ TEST(CudaAbiTest, ValuesAreThoseOfTheToolkit) {
 #define SLIMCCL_CHECK(name, number, ...) EXPECT_EQ(static_cast<long>(::name), number) << #name;
   SLIMCCL_EMULATED_ATTRIBUTES(SLIMCCL_CHECK)
 #undef SLIMCCL_CHECK
+  EXPECT_EQ(CU_MEMHOSTALLOC_PORTABLE, kMemHostAllocPortable);
+  const auto number = [](auto stream) { return reinterpret_cast<uintptr_t>(stream); };
+  EXPECT_EQ(number(CU_STREAM_LEGACY), number(legacy_stream()));
+  EXPECT_EQ(number(CU_STREAM_PER_THREAD), number(per_thread_stream()));
 }
 
 }  // namespace

@@ -14,6 +14,7 @@
 #include "cuda/emulated/control.h"
 #include "cuda/twin/machine.h"
 #include "device/cuda/fold_kernels.h"
+#include "device/cuda/memory.h"
 #include "quant/cuda/fatbin.h"
 #include "quant/cuda/pack.h"
 

@@ -54,6 +54,19 @@ TEST(Agreement, EqualNodeNamesShareANode) {
   EXPECT_EQ(agreement.warning, "");
 }
 
+TEST(Agreement, CudaMemoryIsForAllRanksOrForNone) {
+  auto all = records({"a", "a", "b"});
+  for (Record& record : all) record.staging_mb = 3 + record.node.front() - 'a';
+  EXPECT_EQ(agree(all).staging_bytes, 0u);
+  for (Record& record : all) record.device = 0;
+  EXPECT_EQ(agree(all).staging_bytes, uint64_t{3} << 20) << "rank 0's";
+  EXPECT_EQ(agree(all).warning, "");
+  all[1].device = -1;
+  EXPECT_EQ(agree(all).staging_bytes, 0u);
+  EXPECT_NE(agree(all).warning.find("ranks 0, 2 have a CUDA device current and ranks 1 have none"),
+            std::string::npos);
+}
+
 TEST(Agreement, DifferentProfilesMakeItExactAndNameTheRanks) {
   auto all = records({"a", "a", "b"});
   all[1].profile = "exact";

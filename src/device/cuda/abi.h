@@ -55,6 +55,11 @@ using CUhostFn = void (*)(void* user_data);
   X(CU_STREAM_WAIT_VALUE_EQ, 1)                       \
   X(CU_STREAM_WAIT_VALUE_AND, 2)                      \
   X(CU_STREAM_WAIT_VALUE_NOR, 3)                      \
+  X(CU_POINTER_ATTRIBUTE_MEMORY_TYPE, 2)              \
+  X(CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL, 9)           \
+  X(CU_MEMORYTYPE_HOST, 1)                            \
+  X(CU_MEMORYTYPE_DEVICE, 2)                          \
+  X(CU_MEMORYTYPE_UNIFIED, 4)                         \
   X(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, 75) \
   X(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, 76)
 
@@ -62,6 +67,11 @@ using CUhostFn = void (*)(void* user_data);
 enum CUresult : int { SLIMCCL_CUDA_RESULTS(SLIMCCL_ENUMERATOR) };
 enum CUconstant : unsigned { SLIMCCL_CUDA_CONSTANTS(SLIMCCL_ENUMERATOR) };
 #undef SLIMCCL_ENUMERATOR
+
+// Macros in cuda.h: a flag of cuMemHostAlloc, and streams that are always there, beside null.
+inline constexpr unsigned kMemHostAllocPortable = 1;
+inline CUstream legacy_stream() { return reinterpret_cast<CUstream>(uintptr_t{1}); }
+inline CUstream per_thread_stream() { return reinterpret_cast<CUstream>(uintptr_t{2}); }
 
 // X(name in cuda.h, name in libcuda.so.1, parameters...): the functions that we use. All return
 // CUresult. The second name is the version of the function that these parameters belong to; a
@@ -84,6 +94,8 @@ enum CUconstant : unsigned { SLIMCCL_CUDA_CONSTANTS(SLIMCCL_ENUMERATOR) };
   X(cuMemFree, cuMemFree_v2, CUdeviceptr address)                                                  \
   X(cuMemHostAlloc, cuMemHostAlloc, void** memory, size_t bytes, unsigned flags)                   \
   X(cuMemFreeHost, cuMemFreeHost, void* memory)                                                    \
+  X(cuPointerGetAttributes, cuPointerGetAttributes, unsigned count, CUconstant* attributes,        \
+    void** values, CUdeviceptr pointer)                                                            \
   X(cuMemcpyHtoD, cuMemcpyHtoD_v2, CUdeviceptr into, const void* from, size_t bytes)               \
   X(cuMemcpyDtoH, cuMemcpyDtoH_v2, void* into, CUdeviceptr from, size_t bytes)                     \
   X(cuMemcpyDtoD, cuMemcpyDtoD_v2, CUdeviceptr into, CUdeviceptr from, size_t bytes)               \

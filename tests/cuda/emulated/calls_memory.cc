@@ -72,6 +72,30 @@ CUresult cuMemGetInfo_v2(size_t* free, size_t* total) {
   });
 }
 
+// Pageable host memory is unknown to the driver: all its attributes are 0, and that is no error.
+CUresult cuPointerGetAttributes(unsigned count, CUconstant* attributes, void** values,
+                                CUdeviceptr pointer) {
+  return call(__func__, [&] {
+    require(count > 0, CUDA_ERROR_INVALID_VALUE);
+    const int device = memory().device_of(pointer);
+    const bool pinned = memory().is_pinned(reinterpret_cast<const void*>(pointer), 1);
+    unsigned type = pinned ? CU_MEMORYTYPE_HOST : 0u;
+    if (device >= 0) type = CU_MEMORYTYPE_DEVICE;
+    for (unsigned i = 0; i < count; ++i) {
+      switch (attributes[i]) {
+        case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
+          *static_cast<unsigned*>(values[i]) = type;
+          break;
+        case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL:
+          *static_cast<int*>(values[i]) = device;
+          break;
+        default:
+          throw Refused{CUDA_ERROR_INVALID_VALUE};
+      }
+    }
+  });
+}
+
 CUresult cuMemcpyHtoD_v2(CUdeviceptr into, const void* from, size_t bytes) {
   return call(__func__, [&] {
     forbid_unsafe_in_capture();

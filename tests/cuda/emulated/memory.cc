@@ -151,6 +151,14 @@ bool Memory::is_pinned(const void* memory, size_t bytes) const {
   return holds(pinned_, reinterpret_cast<uint64_t>(memory), bytes);
 }
 
+int Memory::device_of(uint64_t address) const {
+  const std::shared_lock lock(mutex_);
+  for (size_t device = 0; device < devices_.size(); ++device) {
+    if (holds(devices_[device].live, address, 1)) return static_cast<int>(device);
+  }
+  return -1;
+}
+
 std::string Memory::describe(uint64_t address) const {
   const std::shared_lock lock(mutex_);
   std::ostringstream text;

@@ -48,6 +48,7 @@ class Memory {
   [[nodiscard]] bool is_device(uint64_t address) const;  // of any device, live or not
   [[nodiscard]] int owner(uint64_t address) const;       // of a device address
   [[nodiscard]] bool is_pinned(const void* memory, size_t bytes) const;
+  [[nodiscard]] int device_of(uint64_t address) const;  // whose live memory it is; -1: nobody's
   [[nodiscard]] std::string describe(uint64_t address) const;  // what lies there or nearest to it
 
  private:

@@ -1,0 +1,34 @@
+// Whose memory a pointer is, and the context that calls of the driver work in. Any thread that may
+// call the driver.
+#pragma once
+
+#include "device/cuda/driver.h"
+
+namespace slimccl::device {
+
+// The device that is current in this thread; -1: no context is.
+[[nodiscard]] int current_device(const Driver& driver);
+
+// The device whose memory `pointer` is; -1: the host's, pinned or not. Managed memory counts as its
+// device's.
+[[nodiscard]] int device_of(const Driver& driver, const void* pointer);
+
+[[nodiscard]] inline CUdeviceptr address_of(const void* pointer) {
+  return reinterpret_cast<CUdeviceptr>(pointer);
+}
+
+// Makes a context current in this thread; what was current is so again at the end.
+class CurrentContext {
+ public:
+  CurrentContext(const Driver& driver, CUcontext context);
+  CurrentContext(const CurrentContext&) = delete;
+  CurrentContext& operator=(const CurrentContext&) = delete;
+  ~CurrentContext();
+
+ private:
+  const Driver& driver_;
+  CUcontext before_ = nullptr;
+  bool changed_ = false;
+};
+
+}  // namespace slimccl::device
