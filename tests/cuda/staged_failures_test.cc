@@ -79,8 +79,9 @@ TEST(StagedFailures, APeersAbortReleasesTheStreamAndIsTheAsyncError) {
   });
 }
 
-// An aborted communicator's memory is not another's before its stream is through with it.
-TEST(StagedFailures, MemoryOfAnAbortedCommunicatorIsNotUsedTooEarly) {
+// An aborted communicator's pinned memory is not given to another before its stream is through with
+// it: the other would have to wait for that.
+TEST(StagedFailures, AnAbortedCommunicatorsStreamHoldsNobodyBack) {
   std::barrier together(2);
   with_gpus(2, [&](GpuRank& self) {
     const Stream stuck, stream;
@@ -97,9 +98,9 @@ TEST(StagedFailures, MemoryOfAnAbortedCommunicatorIsNotUsedTooEarly) {
     self.comm = next;
     SLIMCCL_OK(ncclCommSplit(next, 0, self.rank, &another, nullptr));
     SLIMCCL_OK(sum(memory, kMany, another, handle(stream)));
+    stream.synchronize();
     hold.let_go();
     stuck.synchronize();
-    stream.synchronize();
     const auto bytes = memory.read();
     std::vector<int32_t> seen(kMany);
     std::memcpy(seen.data(), bytes.data(), bytes.size());

@@ -96,6 +96,8 @@ TEST(StagedOrder, AGroupIsOneOperationOnAllItsStreams) {
       SLIMCCL_OK(ncclGroupEnd());
       EXPECT_EQ(driver().cuStreamQuery.result(one), CUDA_ERROR_NOT_READY);
       EXPECT_EQ(driver().cuStreamQuery.result(other), CUDA_ERROR_NOT_READY);
+      // Time for a stream that does not wait, to do what is wrong.
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
       hold.let_go();
       (first_is_late ? other : one).synchronize();  // is enough for both
       EXPECT_TRUE(first.are(2) && second.are(2));
