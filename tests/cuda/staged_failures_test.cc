@@ -79,8 +79,9 @@ TEST(StagedFailures, APeersAbortReleasesTheStreamAndIsTheAsyncError) {
   });
 }
 
-// An aborted communicator's memory is not another's before its stream is through with it.
-TEST(StagedFailures, MemoryOfAnAbortedCommunicatorIsNotUsedTooEarly) {
+// An aborted communicator's pinned memory is not given to another before its stream is through with
+// it: the other would have to wait for that.
+TEST(StagedFailures, AnAbortedCommunicatorsStreamHoldsNobodyBack) {
   std::barrier together(2);
   with_gpus(2, [&](GpuRank& self) {
     const Stream stuck, stream;
@@ -89,17 +90,17 @@ TEST(StagedFailures, MemoryOfAnAbortedCommunicatorIsNotUsedTooEarly) {
     ncclComm_t next, spare, another;
     SLIMCCL_OK(ncclCommSplit(self.comm, 0, self.rank, &next, nullptr));
     SLIMCCL_OK(ncclCommSplit(self.comm, 0, self.rank, &spare, nullptr));
-    Hold hold(stuck);  // from here on the device pins nothing
+    SLIMCCL_OK(ncclCommDestroy(spare));  // its memory can be had at once
+    Hold hold(stuck);                    // from here on the device pins nothing
     SLIMCCL_OK(sum(wild, kMany, self.comm, handle(stuck)));
     together.arrive_and_wait();
     SLIMCCL_OK(ncclCommAbort(self.comm));
     self.comm = next;
-    SLIMCCL_OK(ncclCommDestroy(spare));  // its memory can be had at once
     SLIMCCL_OK(ncclCommSplit(next, 0, self.rank, &another, nullptr));
     SLIMCCL_OK(sum(memory, kMany, another, handle(stream)));
+    stream.synchronize();
     hold.let_go();
     stuck.synchronize();
-    stream.synchronize();
     const auto bytes = memory.read();
     std::vector<int32_t> seen(kMany);
     std::memcpy(seen.data(), bytes.data(), bytes.size());
@@ -166,6 +167,25 @@ TEST(StagedFailures, WhatCudaRefusesIsToldAndNoStreamHangs) {
   for (const Refusal& refusal : refusals) {
     for (int nth = 1; nth <= refusal.times; nth += nth < 4 ? 1 : 4) refuse(refusal, nth);
   }
+}
+
+// After the communicator has begun the call: what does not come any more is its failure.
+TEST(StagedFailures, ALateRefusalFailsTheCommunicator) {
+  with_gpus(1, [](GpuRank& self) {
+    const Stream stream;
+    const DeviceMemory memory(kMany * 4);
+    SLIMCCL_CONTROL(slimccl_emulated_fail)("cuLaunchHostFunc", 6, 719);
+    EXPECT_EQ(sum(memory, kMany, self.comm, handle(stream)), ncclUnhandledCudaError);
+    stream.synchronize();
+    ncclResult_t state = ncclSuccess;
+    const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+    while (state == ncclSuccess && std::chrono::steady_clock::now() < limit)
+      SLIMCCL_OK(ncclCommGetAsyncError(self.comm, &state));
+    EXPECT_EQ(state, ncclUnhandledCudaError);
+    EXPECT_NE(last_error().find("cuLaunchHostFunc"), std::string::npos) << last_error();
+    SLIMCCL_OK(ncclCommAbort(self.comm));
+    self.comm = nullptr;
+  });
 }
 
 // At set-up, too, and all ranks hear which one it was.

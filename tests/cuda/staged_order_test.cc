@@ -82,17 +82,26 @@ TEST(StagedOrder, OneCommunicatorOnTwoStreamsKeepsCallOrder) {
 
 TEST(StagedOrder, AGroupIsOneOperationOnAllItsStreams) {
   with_gpus(2, [](GpuRank& self) {
-    const Stream one, other;
-    const Numbers first(kMany, 1), second(kMany, 2);
-    Hold hold(one);
-    SLIMCCL_OK(ncclGroupStart());
-    SLIMCCL_OK(sum(first, kMany, self.comm, one));
-    SLIMCCL_OK(sum(second, kMany, self.comm, other));
-    SLIMCCL_OK(ncclGroupEnd());
-    EXPECT_EQ(driver().cuStreamQuery.result(other), CUDA_ERROR_NOT_READY);
-    hold.let_go();
-    other.synchronize();  // is enough for both
-    EXPECT_TRUE(first.are(2) && second.are(4));
+    for (const bool first_is_late : {true, false}) {
+      const Stream one, other;
+      const Numbers first(kMany, 0), second(kMany, 0);
+      const PinnedMemory ones(kMany * 4);
+      std::fill_n(ones.as<int32_t>(), kMany, 1);
+      Hold hold(first_is_late ? one : other);
+      driver().cuMemcpyHtoDAsync(first.address(), ones.as<int32_t>(), kMany * 4, one);
+      driver().cuMemcpyHtoDAsync(second.address(), ones.as<int32_t>(), kMany * 4, other);
+      SLIMCCL_OK(ncclGroupStart());
+      SLIMCCL_OK(sum(first, kMany, self.comm, one));
+      SLIMCCL_OK(sum(second, kMany, self.comm, other));
+      SLIMCCL_OK(ncclGroupEnd());
+      EXPECT_EQ(driver().cuStreamQuery.result(one), CUDA_ERROR_NOT_READY);
+      EXPECT_EQ(driver().cuStreamQuery.result(other), CUDA_ERROR_NOT_READY);
+      // Time for a stream that does not wait, to do what is wrong.
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+      hold.let_go();
+      (first_is_late ? other : one).synchronize();  // is enough for both
+      EXPECT_TRUE(first.are(2) && second.are(2));
+    }
   });
 }
 

@@ -81,10 +81,10 @@ std::unique_ptr<Arena> ArenaPool::take(int device, uint64_t bytes) {
       const CurrentContext current(driver_, each->context());
       return each->idle();
     };
-    const auto found = std::ranges::find_if(free_, fits);
-    if (found != free_.end()) {
+    const auto found = std::ranges::find_if(free_.rbegin(), free_.rend(), fits);
+    if (found != free_.rend()) {
       auto arena = std::move(*found);
-      free_.erase(found);
+      free_.erase(std::next(found).base());
       return arena;
     }
   }
