@@ -103,12 +103,20 @@ Config parse_config(const Environment& environment) {
   return config;
 }
 
+// Variables of ./dev and the tests, which programs under them inherit.
+static bool is_of_the_tools(std::string_view name) {
+  for (const std::string_view family : {"SLIMCCL_TEST_", "SLIMCCL_EMULATED_", "SLIMCCL_SOAK_"}) {
+    if (name.starts_with(family)) return true;
+  }
+  return name == "SLIMCCL_ROOT" || name == "SLIMCCL_BUILD" || name == "SLIMCCL_CACHE";
+}
+
 std::vector<std::string> unknown_settings(const std::vector<std::string>& names) {
   std::vector<std::string> warnings;
   const auto known = all_settings();
   for (const std::string& name : names) {
     if (!name.starts_with("SLIMCCL_")) continue;
-    if (name.starts_with("SLIMCCL_TEST_") || name.starts_with("SLIMCCL_EMULATED_")) continue;
+    if (is_of_the_tools(name)) continue;
     const auto distance = [&](const SettingInfo& info) {
       return edit_distance(name, info.variable);
     };

@@ -87,11 +87,11 @@ class TrainerTest(unittest.TestCase):
         if cls.cluster:
             launch.cluster(cls.cluster, "down")
 
-    def run_trainer(self, trainer, how, arguments=(), preload=None):
+    def run_trainer(self, trainer, how, arguments=(), preload=None, env=None):
         require(trainer)
         name = "-".join([trainer, *(word.strip("-") for word in arguments), how])
         done = torchrun.run(trainer, ["--steps", STEPS, *arguments], name, cluster=self.cluster,
-                            preload=preload)
+                            preload=preload, env=env)
         print(f"   {name}: {done.seconds:.1f} s, last loss {done.losses[-1]}", flush=True)
         self.assertEqual(len(done.losses), STEPS, done.text)
         self.assertEqual(len(done.ranks), 4)
@@ -125,16 +125,17 @@ class Repeats(TrainerTest):
 
 
 class Overlay(TrainerTest):
-    def compare(self, trainer, arguments=()):
+    def compare(self, trainer, arguments=(), how="preload", env=None):
         if not os.path.exists(torchrun.PRELOAD):
             self.skipTest(f"no overlay to preload: {torchrun.PRELOAD} is not built")
-        done = self.run_trainer(trainer, "preload", arguments, torchrun.PRELOAD)
+        done = self.run_trainer(trainer, how, arguments, torchrun.PRELOAD, env)
         self.assertRegex(done.text, STARTED)
         for rank, text in enumerate(done.ranks):
             forwarded = [int(count) for count in COUNTED.findall(text)]
             self.assertEqual(len(forwarded), 1, f"rank {rank}: {text}")
             self.assertGreater(forwarded[0], 0, f"rank {rank}")
         self.assert_same_bits(self.plain_run(trainer, arguments), done)
+        return done
 
     def test_fsdp2(self):
         self.compare("fsdp2")
@@ -150,6 +151,13 @@ class Overlay(TrainerTest):
 
     def test_zero3(self):
         self.compare("zero3")
+
+    def test_kernels_that_fail_to_load_on_one_rank(self):
+        done = self.compare("ddp", how="kernels", env={
+            "SLIMCCL_PROFILE": "audit", "SLIMCCL_EMULATED_FAIL": "cuLibraryLoadData:1:209:2"})
+        self.assertRegex(done.text, r"WARN overlay: .*the CUDA kernels cannot be used: .*rank 2: "
+                                    r"cuLibraryLoadData failed.*; this communicator is exact")
+        self.assertRegex(done.text, r"exact: \d+ \(CUDA kernels\)")
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ namespace slimccl::overlay {
   X(kNoTag, "unique id without a tag")         \
   X(kVersion, "versions differ")               \
   X(kSettings, "settings differ")              \
+  X(kKernels, "CUDA kernels")                  \
   X(kOneNode, "one node")                      \
   X(kPointToPoint, "point to point")           \
   X(kOperation, "operation")                   \

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "core/kernels.h"
 #include "core/report.h"
 #include "runtime/wire.h"
 #include "topology/identity.h"
@@ -31,7 +32,8 @@ Record own_record(const Entry& entry) {
   record.node = topology::node_identity(state.settings);
   record.settings = settings_text(state.settings);
   record.name = entry.name;
-  record.kernels = "not tried";
+  // Loading takes memory of the GPU: only where calls might be compressed.
+  record.kernels = state.policy.audits ? load_kernels() : kKernelsNotTried;
   record.host = host_name();
   record.family.assign(entry.own_family->internal, sizeof entry.own_family->internal);
   const slimccl_nccl& nccl = *entry.nccl.load();

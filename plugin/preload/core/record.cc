@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "base/error.h"
+#include "core/kernels.h"
 #include "runtime/serial.h"
 #include "runtime/signature.h"
 
@@ -76,6 +77,12 @@ Verdict objection(std::span<const Record> records) {
   if (const std::string who = difference(records, &Record::settings); !who.empty()) {
     return no(Reason::kSettings,
               concat("settings differ between ranks: ", who, "; set SLIMCCL_* alike everywhere"));
+  }
+  const std::string& kernels = records.front().kernels;
+  const std::string who = difference(records, &Record::kernels);
+  if (!who.empty() || (kernels != kKernelsOk && kernels != kKernelsNotTried)) {
+    return no(Reason::kKernels,
+              concat("the CUDA kernels cannot be used: ", who.empty() ? kernels : who));
   }
   return {.standing = Reason::kCompressible};
 }

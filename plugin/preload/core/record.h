@@ -23,7 +23,7 @@ struct Record {
   std::string nvlink;    // its NVLink domain; empty: not known
   std::string settings;  // those that must be equal, as text: "profile=audit floor=65536 ..."
   std::string name;      // of the communicator, from its config
-  std::string kernels;   // "not tried", "ok", or why the CUDA kernels cannot be loaded
+  std::string kernels;   // load_kernels(): "ok", "not tried", or what went wrong
   std::string host;      // for messages to people
   std::string family;    // the id under which this rank's process serves later meetings
   uint64_t arena_bytes = 0;

@@ -26,6 +26,7 @@ std::vector<Record> four_records() {
     records[rank].version = "1.0";
     records[rank].node = rank < 2 ? "a" : "b";
     records[rank].settings = "profile=audit";
+    records[rank].kernels = "not tried";
   }
   return records;
 }
@@ -51,6 +52,24 @@ TEST(OverlayRecord, DifferentSettingsAreExactAndNamed) {
   EXPECT_EQ(verdict.standing, Reason::kSettings);
   EXPECT_TRUE(verdict.warns);
   EXPECT_THAT(verdict.why, HasSubstr("ranks 0, 1, 3: profile=audit; rank 2: profile=exact"));
+}
+
+TEST(OverlayRecord, KernelsThatFailToLoadOnOneRankAreExactAndNamed) {
+  auto records = four_records();
+  for (Record& record : records) record.kernels = "ok";
+  EXPECT_EQ(agree(records).standing, Reason::kCompressible);
+  records[2].kernels = "no image";
+  const Verdict verdict = agree(records);
+  EXPECT_EQ(verdict.standing, Reason::kKernels);
+  EXPECT_TRUE(verdict.warns);
+  EXPECT_THAT(verdict.why, HasSubstr("ranks 0, 1, 3: ok; rank 2: no image"));
+}
+
+TEST(OverlayRecord, KernelsThatFailToLoadOnAllRanksAreExact) {
+  auto records = four_records();
+  for (Record& record : records) record.kernels = "no image";
+  EXPECT_EQ(agree(records).standing, Reason::kKernels);
+  EXPECT_THAT(agree(records).why, HasSubstr("no image"));
 }
 
 TEST(OverlayRecord, AnotherVersionIsExactAndNotReadFurther) {

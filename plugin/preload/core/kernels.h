@@ -1,0 +1,16 @@
+// Whether this process's GPU can run our kernels: asked at set-up, so that no rank finds out in the
+// middle of a call.
+#pragma once
+
+#include <string>
+
+namespace slimccl::overlay {
+
+inline constexpr const char* kKernelsOk = "ok";
+inline constexpr const char* kKernelsNotTried = "not tried";
+
+// Loads the CUDA kernels into the context that is current in this thread, where they stay. Returns
+// kKernelsOk, kKernelsNotTried if the process has no CUDA driver or no context, or what went wrong.
+[[nodiscard]] std::string load_kernels() noexcept;
+
+}  // namespace slimccl::overlay
