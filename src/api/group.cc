@@ -166,11 +166,13 @@ SLIMCCL_TWIN(GroupSimulateEnd);
 SLIMCCL_EXPORT ncclResult_t ncclGroupSimulateEnd(ncclSimInfo_t* simInfo) {
   return api::guard("ncclGroupSimulateEnd", [&] {
     constexpr unsigned int kMagic = 0x74685283;
+    // Without a place for the estimate NCCL does not simulate: it ends the group.
+    if (simInfo == nullptr) return api::Group::of_this_thread().end();
     const double seconds = api::Group::of_this_thread().simulate();
-    if (simInfo == nullptr) return;
     slimccl::check(simInfo->magic == kMagic && simInfo->size >= sizeof(ncclSimInfo_t),
                    ncclInvalidArgument,
                    "simInfo was not set to NCCL_SIM_INFO_INITIALIZER before the call");
     simInfo->estimatedTime = static_cast<float>(seconds * 1e6);  // microseconds, as NCCL has it
+    return ncclSuccess;
   });
 }

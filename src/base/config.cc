@@ -147,10 +147,6 @@ std::vector<std::string> environment_names() {
 
 const char* environment_variable(const char* name) noexcept { return std::getenv(name); }
 
-void set_default_variable(const char* name, const char* value) noexcept {
-  (void)setenv(name, value, 0);  // out of memory: then it stays unset
-}
-
 std::string host_name() {
   std::array<char, 256> text{};
   if (gethostname(text.data(), text.size() - 1) != 0) return "?";

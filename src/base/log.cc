@@ -51,7 +51,7 @@ bool enabled(Level level) noexcept {
 
 int descriptor() noexcept {
   try {
-    return sink();
+    return enabled(Level::kWarn) ? sink() : -1;
   } catch (...) {
     return STDERR_FILENO;
   }

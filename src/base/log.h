@@ -13,7 +13,8 @@ enum class Level : uint8_t { kNone, kWarn, kNotice, kInfo, kDebug };
 
 [[nodiscard]] bool enabled(Level level) noexcept;
 void write(Level level, std::string_view text) noexcept;
-// Where lines go, for a signal's handler, which may not call the above; valid from here on.
+// Where lines go, -1: nowhere; for a signal's handler, which may not call the above. Valid from
+// here on.
 [[nodiscard]] int descriptor() noexcept;
 
 template <class... Parts>

@@ -5,6 +5,7 @@
 
 #include <cerrno>
 #include <csignal>
+#include <cstdlib>
 #include <cstring>
 
 #include "base/log.h"
@@ -21,12 +22,14 @@ constexpr int kBacklog = 4096;  // all ranks of a large job may come in the same
 class ProcessServer {
  public:
   static ProcessServer& instance() {
-    static ProcessServer self;
-    return self;
+    // Never destroyed: other threads, and destructors that run later, may still call.
+    static auto* const self = new ProcessServer;
+    return *self;
   }
 
   ncclUniqueId make_id(const Config& config, wire::Id::Kind kind) {
     const std::lock_guard lock(mutex_);
+    check(!closed_, ncclInvalidUsage, "no unique id can be made: this process is ending");
     if (server_ && !server_->alive_here()) abandon();
     if (!server_) server_ = std::make_unique<Rendezvous>(topology::reachable_address(config));
     return server_->make_id(kind);
@@ -49,16 +52,26 @@ class ProcessServer {
 
  private:
   // The thread logs until the end: have the log's own statics made first, so that they go last.
-  ProcessServer() { (void)log::enabled(log::Level::kWarn); }
-  // No lock: in a forked child it may be held for ever by a thread that the child does not have.
-  ~ProcessServer() {
-    if (server_ && !server_->alive_here()) abandon();
+  ProcessServer() {
+    (void)log::enabled(log::Level::kWarn);
+    std::atexit([] { instance().close(); });
   }
-  [[nodiscard]] bool serves() const noexcept { return server_ && server_->alive_here(); }
+  // The process ends: the thread must, before what it uses goes. No lock in a forked child: there
+  // it may be held for ever by a thread that the child does not have.
+  void close() noexcept {
+    if (server_ && !server_->alive_here()) return;
+    const std::lock_guard lock(mutex_);
+    closed_ = true;
+    if (server_) server_->stop();
+  }
+  [[nodiscard]] bool serves() const noexcept {
+    return server_ && server_->alive_here() && !closed_;
+  }
   // In a forked child: there is no thread to join, so the copy is left alone.
   void abandon() noexcept { (void)server_.release(); }
 
   std::mutex mutex_;
+  bool closed_ = false;
   std::unique_ptr<Rendezvous> server_;
 };
 
@@ -97,7 +110,10 @@ Rendezvous::Rendezvous(const std::string& ip)
   pthread_sigmask(SIG_SETMASK, &old, nullptr);
 }
 
-Rendezvous::~Rendezvous() {
+Rendezvous::~Rendezvous() { stop(); }
+
+void Rendezvous::stop() noexcept {
+  if (!thread_.joinable()) return;
   stopping_ = true;
   wake();
   thread_.join();

@@ -29,9 +29,12 @@ class Rendezvous {
  public:
   // Listens on a free port of `ip` and starts the thread; throws Error if it cannot.
   explicit Rendezvous(const std::string& ip);
-  ~Rendezvous();  // ends the thread, orderly
+  ~Rendezvous();
   Rendezvous(const Rendezvous&) = delete;
   Rendezvous& operator=(const Rendezvous&) = delete;
+
+  // Ends the thread, orderly; nobody is served any more.
+  void stop() noexcept;
 
   // Any thread.
   [[nodiscard]] ncclUniqueId make_id(wire::Id::Kind kind);

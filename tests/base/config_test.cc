@@ -55,12 +55,6 @@ TEST(Config, AFileNameIsMadeTheProcesssOwn) {
   EXPECT_EQ(expand_path("100%%, %q, %"), "100%, q, %");
 }
 
-TEST(Config, ADefaultVariableYieldsToOneThatIsSet) {
-  set_default_variable("SLIMCCL_TEST_DEFAULT", "1");
-  set_default_variable("SLIMCCL_TEST_DEFAULT", "2");
-  EXPECT_STREQ(environment_variable("SLIMCCL_TEST_DEFAULT"), "1");
-}
-
 TEST(Config, BadValuesAreRefusedByNameAndValue) {
   const std::vector<std::pair<std::string, std::string>> bad = {
       {"SLIMCCL_PROFILE", "fast"},  {"SLIMCCL_FLOOR", "-1"},       {"SLIMCCL_FLOOR", "12x"},

@@ -54,10 +54,12 @@ ncclResult_t GroupStart(const slimccl_nccl* real) {
 
 ncclResult_t GroupEnd(const slimccl_nccl* real) {
   const Begun begun = leave_level(ThreadState::current());
-  if (!begun.calls.empty()) {
+  // What cannot be dropped need not be compared.
+  if (!begun.calls.empty() && real->GroupSimulateEnd != nullptr) {
     if (const ncclResult_t bad = check_group(begun.calls); bad != ncclSuccess) {
-      // The real group ends without anything being sent.
-      if (real->GroupSimulateEnd != nullptr) (void)real->GroupSimulateEnd(nullptr);
+      // The real group ends without anything being sent; with null it would end as ever.
+      ncclSimInfo_t info = NCCL_SIM_INFO_INITIALIZER;
+      (void)real->GroupSimulateEnd(&info);
       return bad;
     }
   }

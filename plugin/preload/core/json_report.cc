@@ -88,6 +88,7 @@ void write_json_report() noexcept {
   try {
     const std::string& pattern = State::instance().settings.report;
     if (pattern.empty()) return;
+    const std::lock_guard one_at_a_time(State::instance().report_mutex);
     const std::string path = expand_path(pattern);
     const std::string fresh = path + ".new";
     {

@@ -74,6 +74,7 @@ struct Place {
   std::optional<ncclUniqueId> id{};  // none: they do not meet, because of
   Reason standing = Reason::kNotAgreed;
   std::string why{};
+  bool warns = false;
   int rank = 0, ranks = 0;
 };
 
@@ -92,27 +93,27 @@ Place as_parent(const Entry& parent) {
 
 struct SplitWish {
   int32_t color, key;
-  bool meets;  // false: its child cannot meet
 };
 
-// All ranks of the parent do this, in no group of theirs together.
-Place place_of_split(Entry& parent, int color, int key, bool meets) {
+// All ranks of the parent do this, in no group of theirs together, if their children are to meet.
+Place place_of_split(Entry& parent, int color, int key) {
   const std::lock_guard lock(parent.mutex);
   const uint64_t number = meeting(parent, runtime::kSplitSeed);
   Place place = as_parent(parent);
   if (!parent.star) return place;
   runtime::ByteWriter writer;
-  writer.put(Exchange::kSplit).put(SplitWish{color, key, meets});
+  writer.put(Exchange::kSplit).put(SplitWish{color, key});
   std::vector<std::vector<std::byte>> table;
   try {
     table = parent.star->all_gather(writer.finish(), State::instance().settings.agree_s);
   } catch (const Error& error) {
     parent.star.reset();
+    parent.checks = false;  // its calls go on, not compared any more
+    place.warns = true;
     place.why = concat("its parent's ranks could not agree: ", error.what());
     return place;
   }
   std::vector<std::pair<int, int>> members;  // key, rank there
-  bool all_meet = true;
   for (size_t rank = 0; rank < table.size(); ++rank) {
     runtime::ByteReader reader(table[rank], "a rank's wish to split");
     check(reader.get<Exchange>() == Exchange::kSplit, ncclInvalidUsage, "rank ", rank,
@@ -120,15 +121,12 @@ Place place_of_split(Entry& parent, int color, int key, bool meets) {
     const auto wish = reader.get<SplitWish>();
     if (wish.color != color) continue;
     members.emplace_back(wish.key, static_cast<int>(rank));
-    all_meet = all_meet && wish.meets;
   }
   std::ranges::sort(members);
   const auto mine = std::ranges::find(members, parent.rank.load(), &std::pair<int, int>::second);
   place.rank = static_cast<int>(mine - members.begin());
   place.ranks = static_cast<int>(members.size());
-  place.standing = Reason::kNonBlocking;
-  place.why = "non-blocking communicators are exact";
-  if (!all_meet || color < 0) return place;
+  if (color < 0) return place;
   const auto& family = parent.families[static_cast<size_t>(members.front().second)];
   place.id = runtime::branch_of(family, mixed(number, static_cast<uint64_t>(color) + 1));
   return place;
@@ -166,7 +164,7 @@ ncclResult_t meet_at(const slimccl_nccl* nccl, ncclComm_t* child, const Place& p
   } else if (place.id) {
     return meet(entry, *place.id, child);
   } else {
-    stay_exact(entry, place.standing, place.why, false);
+    stay_exact(entry, place.standing, place.why, place.warns);
   }
   return ncclSuccess;
 }
@@ -177,10 +175,15 @@ Wishes wishes_of(const ncclConfig_t* config) noexcept {
   Wishes wishes;
   constexpr unsigned int kMagic = 0xcafebeef;
   constexpr unsigned int kNamesSince = NCCL_VERSION(2, 27, 0);  // commName lies elsewhere before
+  // NCCL's own variable goes before what the program says.
+  const char* forced = environment_variable("NCCL_COMM_BLOCKING");
+  const std::string_view choice = forced == nullptr ? "" : forced;
+  const bool overridden = choice == "0" || choice == "1";
+  if (overridden) wishes.blocking = choice == "1";
   if (config == nullptr || config->magic != kMagic) return wishes;
   ncclConfig_t known = NCCL_CONFIG_INITIALIZER;
   std::memcpy(&known, config, std::min(config->size, sizeof known));
-  wishes.blocking = known.blocking != 0;
+  if (!overridden) wishes.blocking = known.blocking != 0;
   try {
     if (known.version >= kNamesSince && known.commName != nullptr) wishes.name = known.commName;
   } catch (const std::exception&) {  // no memory for a name: then without
@@ -211,15 +214,20 @@ ncclResult_t after_split(const slimccl_nccl* nccl, ncclComm_t parent, int color,
                          ncclComm_t* child, const Wishes& wishes, ncclResult_t result) noexcept {
   return now_or_later(result, [=](bool in_progress) {
     Entry& entry = State::instance().entry_of(nccl, parent);
+    // Whoever does not want to wait does not wait for the others' wishes.
     const bool meets = wishes.blocking && !in_progress;
-    return meet_at(nccl, child, place_of_split(entry, color, key, meets), wishes, in_progress);
+    const Place place = meets ? place_of_split(entry, color, key) : Place{};
+    return meet_at(nccl, child, place, wishes, in_progress);
   });
 }
 
 ncclResult_t after_shrink(const slimccl_nccl* nccl, ncclComm_t parent, const int* excluded,
                           int count, ncclComm_t* child, const Wishes& wishes,
                           ncclResult_t result) noexcept {
-  const std::vector<int> list(excluded, excluded + std::max(count, 0));
+  std::vector<int> list;
+  if (excluded != nullptr && (result == ncclSuccess || result == ncclInProgress)) {
+    list.assign(excluded, excluded + std::max(count, 0));
+  }
   return now_or_later(result, [=](bool in_progress) {
     Entry& entry = State::instance().entry_of(nccl, parent);
     return meet_at(nccl, child, place_of_shrink(entry, list), wishes, in_progress);

@@ -1,7 +1,6 @@
 #include <cstring>
 #include <string>
 
-#include "base/config.h"
 #include "base/error.h"
 #include "core/ending.h"
 #include "core/hooks.h"
@@ -37,7 +36,6 @@ extern "C" __attribute__((visibility("default"))) const slimccl_overlay* slimccl
                       SLIMCCL_OVERLAY_ABI, "), the preloaded file of ", version, " (", abi,
                       "): install both from one build"));
     }
-    set_default_variable("NCCL_LAUNCH_ORDER_IMPLICIT", "1");
     (void)overlay::State::instance();  // reads the settings
     overlay::watch_for_exit();
     return &overlay::kHooks;

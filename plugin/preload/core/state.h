@@ -28,6 +28,7 @@ class State {
   std::atomic<bool> forked{false};  // this is a forked child: it only forwards
   std::once_flag announced, watched;
 
+  std::mutex report_mutex;  // of the file that the report in JSON goes to
   // What ended communicators have for the report in JSON, joined by commas.
   std::mutex kept_mutex;
   std::string kept;

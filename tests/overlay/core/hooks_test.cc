@@ -125,13 +125,28 @@ TEST(OverlayHooks, SayNothingWithoutACommunicator) {
             "");
 }
 
+// As long as the real call refuses it, the list may be anything.
+TEST(OverlayHooks, PassOnAShrinkThatIsRefused) {
+  in_process([] {
+    Core core;
+    core.real.CommShrink = [](ncclComm_t, int*, int, ncclComm_t*, ncclConfig_t*, int) {
+      return ncclInvalidArgument;
+    };
+    ncclComm_t child = nullptr;
+    for (const int count : {3, 1 << 30}) {
+      EXPECT_EQ(core.hooks->CommShrink(&core.real, handle(5), nullptr, count, &child, nullptr, 0),
+                ncclInvalidArgument);
+    }
+  });
+}
+
 TEST(OverlayHooks, CountACommunicatorWhoseMakingWasNotSeen) {
   const std::string text = in_process([] {
     setenv("SLIMCCL_PROFILE", "audit", 1);
     const Core core;
     for (int i = 0; i < 3; ++i) EXPECT_EQ(core.all_reduce(handle(5)), ncclSuccess);
     EXPECT_EQ(fake.calls, 3);
-    EXPECT_STREQ(getenv("NCCL_LAUNCH_ORDER_IMPLICIT"), "1");
+    EXPECT_EQ(getenv("NCCL_LAUNCH_ORDER_IMPLICIT"), nullptr) << "nothing is changed";
   });
   EXPECT_THAT(text, HasSubstr("NOTICE overlay 0.1.0 over NCCL 2.28.9 (/fake/libnccl.so.2): "
                               "profile audit, every call is forwarded"));

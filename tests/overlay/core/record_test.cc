@@ -170,6 +170,11 @@ TEST(OverlayConfig, IsReadWithinItsSize) {
   config.magic = 0;
   EXPECT_TRUE(wishes_of(&config).blocking);
   EXPECT_TRUE(wishes_of(nullptr).blocking);
+  config.blocking = 1;
+  setenv("NCCL_COMM_BLOCKING", "0", 1);  // goes before the program's word
+  EXPECT_FALSE(wishes_of(&config).blocking);
+  EXPECT_FALSE(wishes_of(nullptr).blocking);
+  unsetenv("NCCL_COMM_BLOCKING");
 }
 
 TEST(OverlayReport, CountsByOperationAndReason) {
