@@ -5,8 +5,6 @@
 #include <atomic>
 #include <mutex>
 
-#include "base/error.h"
-#include "base/log.h"
 #include "device/cuda/memory.h"
 
 namespace slimccl::api {
@@ -15,29 +13,32 @@ namespace {
 // Never destroyed: arenas and the driver serve until the process is gone.
 std::atomic<Cuda*> found{nullptr};
 
-// Who has not loaded the driver has no context; and to load it would be to start it, which a
-// process may want to do only after a fork.
-bool driver_is_loaded() {
+// Asked without starting CUDA, which a process may want to do only after a fork, although it has
+// the driver loaded.
+bool has_context() {
   void* const handle = dlopen("libcuda.so.1", RTLD_NOW | RTLD_NOLOAD);
-  if (handle != nullptr) dlclose(handle);
-  return handle != nullptr;
+  if (handle == nullptr) return false;
+  const auto get_current =
+      reinterpret_cast<device::CUresult (*)(device::CUcontext*)>(dlsym(handle, "cuCtxGetCurrent"));
+  device::CUcontext context = nullptr;
+  const bool has = get_current != nullptr && get_current(&context) == device::CUDA_SUCCESS;
+  dlclose(handle);
+  return has && context != nullptr;
 }
 
 }  // namespace
 
-Cuda* known_cuda() noexcept { return found.load(std::memory_order_acquire); }
+Cuda* known_cuda() noexcept {
+  Cuda* const known = found.load(std::memory_order_acquire);
+  return known != nullptr && known->process == getpid() ? known : nullptr;
+}
 
 Cuda* cuda() {
   static std::mutex mutex;
   if (Cuda* const known = known_cuda()) return known;
   const std::lock_guard lock(mutex);
-  if (Cuda* const known = known_cuda()) return known;
-  if (!driver_is_loaded()) return nullptr;
-  try {
-    found = new Cuda;
-  } catch (const Error& error) {
-    log::info("CUDA memory cannot be used: ", error.what());
-  }
+  // The parent's, after a fork, serves nobody.
+  if (found.load() == nullptr && has_context()) found = new Cuda;
   return known_cuda();
 }
 

@@ -104,8 +104,8 @@ SLIMCCL_EXPORT ncclResult_t ncclCommInitAll(ncclComm_t* comm, int ndev, const in
     check(ndev > 0, ncclInvalidArgument, "ndev is ", ndev, "; it must be at least 1");
     const auto id = slimccl::runtime::make_unique_id(slimccl::config());
     api::Group& group = api::Group::of_this_thread();
-    group.start();
     const bool cuda = api::current_cuda_device() >= 0;
+    group.start();
     for (int rank = 0; rank < ndev; ++rank) {
       api::Wishes wishes;
       wishes.cuda = cuda;

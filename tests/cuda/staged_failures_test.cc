@@ -109,6 +109,34 @@ TEST(StagedFailures, AnAbortedCommunicatorsStreamHoldsNobodyBack) {
   });
 }
 
+// A rank whose call is refused must not have its next call matched with the others' present one.
+TEST(StagedFailures, ACallThatCudaRefusesFailsOnAllRanks) {
+  std::barrier together(2);
+  with_gpus(2, [&](GpuRank& self) {
+    const Stream stream;
+    const std::vector<int32_t> values(64, self.rank == 0 ? 10 : 100);
+    const DeviceMemory memory(values.data(), 64 * 4);
+    const auto call = [&] { return sum(memory, 64, self.comm, handle(stream)); };
+    if (self.rank == 0) {
+      SLIMCCL_CONTROL(slimccl_emulated_fail)("cuMemcpyDtoHAsync_v2", 1, 719);
+      EXPECT_EQ(call(), ncclUnhandledCudaError);
+      SLIMCCL_CONTROL(slimccl_emulated_fail)("cuMemcpyDtoHAsync_v2", 0, 0);
+    }
+    together.arrive_and_wait();
+    if (self.rank == 1) (void)call();
+    (void)call();
+    stream.synchronize();
+    ncclResult_t state = ncclSuccess;
+    const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    while (state == ncclSuccess && std::chrono::steady_clock::now() < limit)
+      SLIMCCL_OK(ncclCommGetAsyncError(self.comm, &state));
+    EXPECT_NE(state, ncclSuccess);
+    together.arrive_and_wait();
+    SLIMCCL_OK(ncclCommAbort(self.comm));
+    self.comm = nullptr;
+  });
+}
+
 struct Refusal {
   const char* function;  // in the library
   const char* name;      // in the message

@@ -181,11 +181,14 @@ void StagedWork::begin() {
   prepare(messages_);
   work_.completion = messages_.done.completion;
   work_.ready = work_.transfers.empty() ? pieces_.front().ready : messages_.ready;
+  bool brought = false;
   try {
     if (!work_.transfers.empty()) bring(messages_);
     for (size_t i = 0; i < std::min(Arena::kSlots, pieces_.size()); ++i) bring(pieces_[i]);
+    brought = true;
     communicator_->submit(std::move(work_));
-  } catch (...) {
+  } catch (const std::exception& error) {
+    if (!brought) fail_for_all_ranks(error);
     end_streams();
     throw;
   }
@@ -201,8 +204,14 @@ void StagedWork::end() {
     if (messages_.told) take_back(messages_);
     arena_.mark_end(streams_.front());
     for (size_t i = 1; i < streams_.size(); ++i) arena_.wait_for_last(streams_[i]);
-  } catch (const Error& error) {
-    give_up(error.code(), error.what());
+  } catch (const std::exception& error) {
+    give_up(error);
+    // The engine may still use what was brought, until its last word, which it says in any case.
+    try {
+      arena_.wait_for_release(streams_.front(), messages_.done.number);
+    } catch (const std::exception&) {
+      arena_.spoil();
+    }
     end_streams();
     throw;
   }
@@ -228,11 +237,24 @@ void StagedWork::end_streams() {
 }
 
 // No stream will bring these pieces.
-void StagedWork::give_up(ncclResult_t code, const std::string& text) noexcept {
+void StagedWork::give_up(const std::exception& error) noexcept {
+  const auto* const ours = dynamic_cast<const Error*>(&error);
+  const ncclResult_t code = ours != nullptr ? ours->code() : ncclSystemError;
   for (const Stage& piece : pieces_) {
-    if (!piece.told) piece.ready->finish_part(code, text);
+    if (!piece.told) piece.ready->finish_part(code, error.what());
   }
+  if (!messages_.told) messages_.ready->finish_part(code, error.what());
   Engine::instance().wake();
+}
+
+// The other ranks make this call. If this one only left it out, its next would meet their present
+// one: the work fails where all hear of it.
+void StagedWork::fail_for_all_ranks(const std::exception& error) noexcept {
+  give_up(error);
+  try {
+    communicator_->submit(std::move(work_));
+  } catch (const std::exception&) {  // the communicator has failed already
+  }
 }
 
 }  // namespace slimccl::runtime

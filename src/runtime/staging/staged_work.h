@@ -11,6 +11,7 @@
 // what they send is under way before a stream waits for any of them. On one thread.
 #pragma once
 
+#include <exception>
 #include <memory>
 #include <vector>
 
@@ -47,7 +48,8 @@ class StagedWork {
   StagedWork(const StagedWork&) = delete;
   StagedWork& operator=(const StagedWork&) = delete;
 
-  // Throws Error if CUDA refuses something, or the communicator the work: then nothing is run.
+  // Throws Error if CUDA refuses something, which fails the communicator for all ranks, or the
+  // communicator the work: then nothing is run.
   void begin();
   // After begin(). Throws Error if CUDA refuses something: what cannot be done any more fails the
   // communicator, so that no rank waits for it.
@@ -77,7 +79,8 @@ class StagedWork {
   void bring(Stage& stage);
   void take_back(const Stage& stage);
   void end_streams();
-  void give_up(ncclResult_t code, const std::string& text) noexcept;
+  void give_up(const std::exception& error) noexcept;
+  void fail_for_all_ranks(const std::exception& error) noexcept;
 
   const std::shared_ptr<Staging> staging_;
   const std::shared_ptr<Communicator> communicator_;
