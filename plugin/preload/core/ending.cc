@@ -66,6 +66,7 @@ void end(Entry& entry, End how) noexcept {
   } catch (const std::exception& error) {
     log::warn("overlay: a communicator's end: ", error.what());
   }
+  state.table.release(entry);
 }
 
 void watch_for_exit() {

@@ -86,8 +86,15 @@ bool Table::retire(Entry& entry, bool lingers) {
   const std::lock_guard lock(mutex_);
   if (shared(entry) || entry.ended.exchange(true)) return false;
   if (!lingers) unlink(entry);
-  quarantine_.push_back(&entry);
   return true;
+}
+
+void Table::release(Entry& entry) noexcept {
+  try {
+    const std::lock_guard lock(mutex_);
+    quarantine_.push_back(&entry);
+  } catch (const std::exception&) {  // no memory: then it is never used again
+  }
 }
 
 void Table::unlink(const Entry& entry) {

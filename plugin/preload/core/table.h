@@ -23,9 +23,12 @@ class Table {
   [[nodiscard]] Entry* find(ncclComm_t comm) const noexcept;
   // A fresh entry in place of any old one. Beyond kMostEntries: one that all share.
   Entry& insert(ncclComm_t comm, const slimccl_nccl* nccl);
-  // The entry is not needed any more. It is found a while longer if `lingers`: for a handle that
+  // Its communicator begins to end. It is found a while longer if `lingers`: for a handle that
   // another thread may still be using, rightly. False: it was retired before.
   bool retire(Entry& entry, bool lingers);
+  // What was retired has ended, and may be used again after many others. Until then the entry is of
+  // who retired it, however long that takes.
+  void release(Entry& entry) noexcept;
   [[nodiscard]] bool shared(const Entry& entry) const noexcept { return &entry == &overflow_; }
 
   // All that are alive, in no order. For signal handlers too: it takes no lock, so that an entry

@@ -207,6 +207,25 @@ TEST(OverlayHooks, AnAbortedHandleMayStillBeInUse) {
   });
 }
 
+// While the real NCCL is slow to end one, many others come and go.
+TEST(OverlayHooks, ASlowEndTouchesNoOther) {
+  const std::string text = in_process([] {
+    static Core core;
+    core.real.CommDestroy = [](ncclComm_t comm) {
+      if (comm != handle(1)) return ncclSuccess;
+      for (uintptr_t i = 2; i < 200; ++i) {
+        (void)core.all_reduce(handle(i));
+        (void)core.hooks->CommDestroy(&core.real, handle(i));
+      }
+      return core.all_reduce(handle(500));
+    };
+    (void)core.all_reduce(handle(1));
+    (void)core.hooks->CommDestroy(&core.real, handle(1));
+    (void)core.all_reduce(handle(500));
+  });
+  EXPECT_THAT(text, HasSubstr("200 communicators, forwarded 201 calls: all_reduce 201 "));
+}
+
 TEST(OverlayHooks, WriteTheReportAsked) {
   char path[] = "/tmp/slimccl-report-XXXXXX";
   close(mkstemp(path));
