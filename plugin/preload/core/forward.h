@@ -9,6 +9,10 @@ namespace slimccl::overlay {
 // Counts the call. No lock that communicators share, no allocation.
 void count(Entry& entry, const Call& call, const void* from, const void* into) noexcept;
 
+// Whether one of the buffers lies in a window. It follows from what the program registered alone,
+// never from what other threads do: ranks that call alike conclude alike.
+[[nodiscard]] bool in_window(Entry& entry, const void* from, const void* into);
+
 template <class... Parameters, class... Arguments>
 ncclResult_t forward(const slimccl_nccl* real, const char* name,
                      ncclResult_t (*slimccl_nccl::*function)(Parameters...), ncclComm_t comm,

@@ -129,7 +129,7 @@ ncclResult_t CommWindowRegister(const slimccl_nccl* real, ncclComm_t comm, void*
   const ncclResult_t result = note(real->CommWindowRegister(comm, buffer, bytes, window, flags));
   if (result != ncclSuccess || comm == nullptr) return result;
   Entry& entry = State::instance().entry_of(real, comm);
-  const std::lock_guard lock(entry.mutex);
+  const std::lock_guard lock(entry.windows_mutex);
   const auto begin = reinterpret_cast<uintptr_t>(buffer);
   entry.window_list.push_back({*window, begin, begin + bytes});
   ++entry.windows;
@@ -140,7 +140,7 @@ ncclResult_t CommWindowDeregister(const slimccl_nccl* real, ncclComm_t comm, ncc
   real = maker_of(real, comm);
   SLIMCCL_HAVE(CommWindowDeregister);
   if (Entry* entry = State::instance().table.find(comm); entry != nullptr) {
-    const std::lock_guard lock(entry->mutex);
+    const std::lock_guard lock(entry->windows_mutex);
     entry->windows -= static_cast<int>(
         std::erase_if(entry->window_list, [&](const Window& one) { return one.handle == window; }));
   }

@@ -1,6 +1,7 @@
 // The core over a fake NCCL that only counts: what is forwarded where, what is counted, whose error
 // is told, what is written into an id. argv[1] is the core's file.
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
@@ -257,6 +258,41 @@ TEST(OverlayHooks, SigtermIsReportedAndStillEnds) {
       &status);
   EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM);
   EXPECT_THAT(text, HasSubstr("ended by SIGTERM: forwarded 1 calls: all_reduce 1\n"));
+}
+
+TEST(OverlayHooks, SigtermEndsAProcessWhoseStderrIsFull) {
+  int status = 0;
+  in_process(
+      [] {
+        const Core core;
+        (void)core.all_reduce(handle(3));
+        int pipes[2];
+        EXPECT_EQ(pipe2(pipes, O_NONBLOCK), 0);
+        while (write(pipes[1], "x", 1) == 1) continue;
+        fcntl(pipes[1], F_SETFL, 0);
+        dup2(pipes[1], STDERR_FILENO);
+        alarm(20);  // ends a handler that waits
+        raise(SIGTERM);
+      },
+      &status);
+  EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM) << status;
+}
+
+TEST(OverlayHooks, SigtermIsNotReportedUnasked) {
+  const auto text_of = [](const char* level, bool communicates) {
+    int status = 0;
+    return in_process(
+        [&] {
+          setenv("SLIMCCL_LOG", level, 1);
+          const Core core;
+          if (communicates) (void)core.all_reduce(handle(3));
+          raise(SIGTERM);
+        },
+        &status);
+  };
+  EXPECT_EQ(text_of("none", true), "");
+  EXPECT_EQ(text_of("warn", true), "");
+  EXPECT_EQ(text_of("notice", false), "") << "no communicator was made";
 }
 
 TEST(OverlayHooks, AHandlerOfTheProgramsOwnStays) {
