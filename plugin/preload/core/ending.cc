@@ -64,7 +64,7 @@ void end(Entry& entry, End how) noexcept {
     keep_for_json(entry);
     write_json_report();
   } catch (const std::exception& error) {
-    log::warn("overlay: a communicator's end: ", error.what());
+    warn_of("a communicator's end: ", error);
   }
   state.table.release(entry);
 }

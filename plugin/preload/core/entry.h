@@ -40,7 +40,7 @@ struct Window {
 struct Entry {
   // Read by each call.
   std::atomic<ncclComm_t> comm{nullptr};
-  std::atomic<const slimccl_nccl*> nccl{nullptr};  // the copy that made it
+  std::atomic<const slimccl_nccl*> nccl{nullptr};  // the copy that made it; null: not known
   std::atomic<Reason> standing{Reason::kNotAgreed};
   std::atomic<bool> checks{false}, ended{false}, joining{false};
   std::atomic<bool> cancel{false};  // ends a meeting under way

@@ -51,7 +51,11 @@ Reason judge(Entry& entry, const Policy& policy, const Call& call, const void* f
 void count(Entry& entry, const Call& call, const void* from, const void* into) noexcept {
   const Policy& policy = State::instance().policy;
   Reason reason = Reason::kProfile;
-  if (policy.audits) reason = judge(entry, policy, call, from, into);
+  try {
+    if (policy.audits) reason = judge(entry, policy, call, from, into);
+  } catch (const std::exception&) {  // no memory to judge by: not counted
+    return;
+  }
   const auto op = static_cast<size_t>(call.op);
   Counts::add(entry.counts.calls[op][static_cast<size_t>(reason)], 1);
   Counts::add(entry.counts.elems[op], call.count);

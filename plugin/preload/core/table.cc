@@ -46,8 +46,18 @@ Entry& Table::insert(ncclComm_t comm, const slimccl_nccl* nccl) {
     unlink(*old);
     if (!old->ended.exchange(true)) quarantine_.push_back(old);
   }
+  return insert_locked(comm, nccl);
+}
+
+std::pair<Entry*, bool> Table::find_or_insert(ncclComm_t comm, const slimccl_nccl* nccl) {
+  const std::lock_guard lock(mutex_);
+  if (Entry* there = find(comm); there != nullptr) return {there, false};
+  Entry& entry = insert_locked(comm, nccl);
+  return {&entry, !shared(entry)};
+}
+
+Entry& Table::insert_locked(ncclComm_t comm, const slimccl_nccl* nccl) {
   if (linked_ == kMostEntries) {
-    overflow_.nccl = nccl;
     overflowed_ = true;
     return overflow_;
   }

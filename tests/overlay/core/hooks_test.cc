@@ -214,17 +214,30 @@ TEST(OverlayHooks, ASlowEndTouchesNoOther) {
     static Core core;
     core.real.CommDestroy = [](ncclComm_t comm) {
       if (comm != handle(1)) return ncclSuccess;
-      for (uintptr_t i = 2; i < 200; ++i) {
-        (void)core.all_reduce(handle(i));
-        (void)core.hooks->CommDestroy(&core.real, handle(i));
-      }
-      return core.all_reduce(handle(500));
+      for (uintptr_t i = 100; i < 200; ++i) (void)core.all_reduce(handle(i));
+      for (uintptr_t i = 100; i < 200; ++i) (void)core.hooks->CommDestroy(&core.real, handle(i));
+      for (uintptr_t i = 200; i < 300; ++i) (void)core.all_reduce(handle(i));
+      return ncclSuccess;
     };
-    (void)core.all_reduce(handle(1));
+    for (int i = 0; i < 10; ++i) (void)core.all_reduce(handle(1));
     (void)core.hooks->CommDestroy(&core.real, handle(1));
-    (void)core.all_reduce(handle(500));
   });
-  EXPECT_THAT(text, HasSubstr("200 communicators, forwarded 201 calls: all_reduce 201 "));
+  EXPECT_THAT(text, HasSubstr("201 communicators, forwarded 210 calls: all_reduce 210 "));
+}
+
+TEST(OverlayHooks, AForkedChildIsSilent) {
+  const std::string text = in_process([] {
+    const Core core;
+    const pid_t child = fork();
+    if (child == 0) {
+      const bool fine = core.all_reduce(handle(5)) == ncclSuccess && fake.calls == 1;
+      exit(fine ? 0 : 1);
+    }
+    int status = 1;
+    waitpid(child, &status, 0);
+    EXPECT_EQ(status, 0);
+  });
+  EXPECT_EQ(text, "");
 }
 
 TEST(OverlayHooks, WriteTheReportAsked) {

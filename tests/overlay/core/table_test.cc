@@ -36,6 +36,13 @@ TEST(OverlayTable, AHandleUsedAgainIsANewCommunicator) {
   EXPECT_EQ(first.rank, 5) << "a call may still be using it";
 }
 
+TEST(OverlayTable, FindsOrInserts) {
+  const auto table = std::make_unique<Table>();
+  const auto [entry, fresh] = table->find_or_insert(handle(1), &kNccl);
+  EXPECT_TRUE(fresh);
+  EXPECT_EQ(table->find_or_insert(handle(1), &kNccl), std::pair(entry, false));
+}
+
 TEST(OverlayTable, AnAbortedOneIsFoundAWhileLonger) {
   const auto table = std::make_unique<Table>();
   Entry& entry = table->insert(handle(1), &kNccl);
@@ -77,7 +84,10 @@ TEST(OverlayTable, BeyondItsRoomAllShareOne) {
   for (size_t i = 0; i < Table::kMostEntries; ++i) {
     ASSERT_FALSE(table->shared(table->insert(handle(i), &kNccl)));
   }
-  EXPECT_TRUE(table->shared(table->insert(handle(Table::kMostEntries), &kNccl)));
+  Entry& shared = table->insert(handle(Table::kMostEntries), &kNccl);
+  EXPECT_TRUE(table->shared(shared));
+  EXPECT_EQ(shared.nccl, nullptr) << "their makers differ";
+  EXPECT_EQ(table->find_or_insert(handle(Table::kMostEntries), &kNccl), std::pair(&shared, false));
 }
 
 TEST(OverlayTable, LookingUpWhileOthersComeAndGo) {
