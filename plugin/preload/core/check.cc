@@ -126,6 +126,7 @@ ncclResult_t check_call(Entry& entry, const Call& call) noexcept {
 }
 
 ncclResult_t check_group(const std::vector<std::pair<Entry*, Call>>& calls) noexcept try {
+  if (State::instance().forked) return ncclSuccess;  // the connections are the parent's
   struct Outcome {
     std::vector<Call> calls;
     ncclResult_t result = ncclSuccess;

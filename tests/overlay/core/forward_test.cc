@@ -67,6 +67,8 @@ TEST(OverlayForward, AForkedChildOnlyForwards) {
   state.forked = true;
   EXPECT_EQ(all_reduce(handle(2)), ncclSuccess);
   EXPECT_EQ(all_reduce(handle(3)), ncclSuccess);
+  EXPECT_EQ(check_group({{&checked, {Operation::kAllReduce, 1, ncclFloat}}}), ncclSuccess)
+      << "begun before the fork";
   state.forked = false;
   EXPECT_EQ(calls, 2);
   EXPECT_EQ(state.table.find(handle(3)), nullptr);
