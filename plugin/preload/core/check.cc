@@ -54,6 +54,19 @@ void compare(Entry& entry, std::span<const Call> calls) {
         "SLIMCCL_CHECK: ranks make different calls: ", difference, "; none of them was made");
 }
 
+// A failure, by one rank for all; nothing if there is no memory for it.
+void say(const Entry& entry, const std::string& error) noexcept {
+  try {
+    const std::string line = concat("overlay: rank ", entry.rank, ": ", error);
+    if (entry.rank == speaker(error)) {
+      log::warn(line);
+    } else {
+      log::info(line);
+    }
+  } catch (const std::exception&) {
+  }
+}
+
 // compare(), with its failure kept and said.
 ncclResult_t compared(Entry& entry, std::span<const Call> calls, std::string& error) noexcept {
   ncclResult_t result = ncclInternalError;
@@ -66,12 +79,7 @@ ncclResult_t compared(Entry& entry, std::span<const Call> calls, std::string& er
   } catch (const std::exception& failure) {
     error = failure.what();
   }
-  const std::string line = concat("overlay: rank ", entry.rank, ": ", error);
-  if (entry.rank == speaker(error)) {
-    log::warn(line);
-  } else {
-    log::info(line);
-  }
+  say(entry, error);
   return result;
 }
 
@@ -118,6 +126,7 @@ ncclResult_t check_call(Entry& entry, const Call& call) noexcept {
 }
 
 ncclResult_t check_group(const std::vector<std::pair<Entry*, Call>>& calls) noexcept try {
+  if (State::instance().forked) return ncclSuccess;  // the connections are the parent's
   struct Outcome {
     std::vector<Call> calls;
     ncclResult_t result = ncclSuccess;

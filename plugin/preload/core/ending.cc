@@ -15,8 +15,8 @@
 namespace slimccl::overlay {
 namespace {
 
-// Where the handler of SIGTERM writes; found beforehand, for looking takes locks.
-std::atomic<int> handler_fd{STDERR_FILENO};
+// Where the handler of SIGTERM writes, -1: nowhere; found beforehand, for looking takes locks.
+std::atomic<int> handler_fd{-1};
 
 // Reports, then lets the signal do what it would have done.
 void on_sigterm(int signal) {
@@ -64,21 +64,24 @@ void end(Entry& entry, End how) noexcept {
     keep_for_json(entry);
     write_json_report();
   } catch (const std::exception& error) {
-    log::warn("overlay: a communicator's end: ", error.what());
+    warn_of("a communicator's end: ", error);
   }
+  state.table.release(entry);
 }
 
 void watch_for_exit() {
   std::call_once(State::instance().watched, [] {
-    handler_fd = log::descriptor();
+    if (log::enabled(log::Level::kNotice)) handler_fd = log::descriptor();
     std::atexit(on_exit);
     pthread_atfork(nullptr, nullptr, [] { State::instance().forked = true; });
-    struct sigaction now {};
-    if (sigaction(SIGTERM, nullptr, &now) != 0 || now.sa_handler != SIG_DFL) return;
-    struct sigaction ours {};
+    struct sigaction ours {
+    }, before{};
     ours.sa_handler = on_sigterm;
     sigemptyset(&ours.sa_mask);
-    sigaction(SIGTERM, &ours, nullptr);
+    // One swap, so that no handler that another thread sets meanwhile is lost.
+    if (sigaction(SIGTERM, &ours, &before) == 0 && before.sa_handler != SIG_DFL) {
+      sigaction(SIGTERM, &before, nullptr);
+    }
   });
 }
 

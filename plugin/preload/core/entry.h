@@ -40,7 +40,7 @@ struct Window {
 struct Entry {
   // Read by each call.
   std::atomic<ncclComm_t> comm{nullptr};
-  std::atomic<const slimccl_nccl*> nccl{nullptr};  // the copy that made it
+  std::atomic<const slimccl_nccl*> nccl{nullptr};  // the copy that made it; null: not known
   std::atomic<Reason> standing{Reason::kNotAgreed};
   std::atomic<bool> checks{false}, ended{false}, joining{false};
   std::atomic<bool> cancel{false};  // ends a meeting under way
@@ -49,6 +49,9 @@ struct Entry {
 
   std::mutex judged_mutex;
   std::array<Judged, 32> judged;  // under judged_mutex; by a hash of the call
+
+  std::mutex windows_mutex;         // held shortly, and by nobody who waits
+  std::vector<Window> window_list;  // under windows_mutex; `windows` are in it
 
   std::mutex mutex;  // what follows is under it
   std::string name, why;
@@ -59,7 +62,6 @@ struct Entry {
   std::optional<ncclUniqueId> own_family;
   std::map<uint64_t, uint64_t> meetings;  // how many there were, by purpose
   uint64_t checked = 0;                   // calls compared so far
-  std::vector<Window> window_list;
 
   void reset();  // as new; the star must be gone
 };

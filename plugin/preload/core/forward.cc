@@ -1,11 +1,10 @@
 #include "core/forward.h"
 
 namespace slimccl::overlay {
-namespace {
 
 bool in_window(Entry& entry, const void* from, const void* into) {
-  const std::unique_lock lock(entry.mutex, std::try_to_lock);
-  if (!lock) return true;  // being registered or ended this moment
+  if (entry.windows.load(std::memory_order_acquire) == 0) return false;
+  const std::lock_guard lock(entry.windows_mutex);
   for (const Window& window : entry.window_list) {
     for (const void* buffer : {from, into}) {
       const auto at = reinterpret_cast<uintptr_t>(buffer);
@@ -14,6 +13,8 @@ bool in_window(Entry& entry, const void* from, const void* into) {
   }
   return false;
 }
+
+namespace {
 
 bool same(const Judged& judged, const Call& call, bool windowed) {
   return judged.known && judged.windowed == windowed && judged.call.op == call.op &&
@@ -26,8 +27,7 @@ Reason judge(Entry& entry, const Policy& policy, const Call& call, const void* f
              const void* into) {
   const Reason standing = entry.standing.load(std::memory_order_acquire);
   if (standing != Reason::kCompressible) return standing;
-  const bool windowed =
-      entry.windows.load(std::memory_order_relaxed) > 0 && in_window(entry, from, into);
+  const bool windowed = in_window(entry, from, into);
   const uint64_t hash = call.count * 0x9e3779b97f4a7c15ULL + static_cast<uint64_t>(call.op) * 12 +
                         static_cast<uint64_t>(call.type);
   const std::lock_guard lock(entry.judged_mutex);
@@ -51,7 +51,11 @@ Reason judge(Entry& entry, const Policy& policy, const Call& call, const void* f
 void count(Entry& entry, const Call& call, const void* from, const void* into) noexcept {
   const Policy& policy = State::instance().policy;
   Reason reason = Reason::kProfile;
-  if (policy.audits) reason = judge(entry, policy, call, from, into);
+  try {
+    if (policy.audits) reason = judge(entry, policy, call, from, into);
+  } catch (const std::exception&) {  // no memory to judge by: not counted
+    return;
+  }
   const auto op = static_cast<size_t>(call.op);
   Counts::add(entry.counts.calls[op][static_cast<size_t>(reason)], 1);
   Counts::add(entry.counts.elems[op], call.count);

@@ -11,12 +11,6 @@
 namespace slimccl::overlay::hooks {
 namespace {
 
-// The copy of NCCL that made a communicator; the caller's if that is not known.
-const slimccl_nccl* maker_of(const slimccl_nccl* real, ncclComm_t comm) noexcept {
-  const Entry* entry = comm == nullptr ? nullptr : State::instance().table.find(comm);
-  return entry == nullptr ? real : entry->nccl.load();
-}
-
 // Ends a communicator by the real NCCL's `run`, and what we have of it.
 template <class Run>
 ncclResult_t ended(ncclComm_t comm, End how, Run&& run) {
@@ -44,7 +38,7 @@ ncclResult_t GetUniqueId(const slimccl_nccl* real, ncclUniqueId* id) {
                 "no place for a tag: its communicators are exact");
     }
   } catch (const std::exception& error) {
-    log::warn("overlay: a unique id gets no tag, so its communicators are exact: ", error.what());
+    warn_of("a unique id gets no tag, so its communicators are exact: ", error);
   }
   return result;
 }
@@ -79,7 +73,7 @@ ncclResult_t CommInitAll(const slimccl_nccl* real, ncclComm_t* comms, int device
 }
 
 ncclResult_t CommFinalize(const slimccl_nccl* real, ncclComm_t comm) {
-  real = maker_of(real, comm);
+  real = State::instance().maker_of(real, comm);
   SLIMCCL_HAVE(CommFinalize);
   Entry* entry = State::instance().table.find(comm);
   if (entry != nullptr && entry->joining) entry->cancel = true;
@@ -87,20 +81,20 @@ ncclResult_t CommFinalize(const slimccl_nccl* real, ncclComm_t comm) {
 }
 
 ncclResult_t CommDestroy(const slimccl_nccl* real, ncclComm_t comm) {
-  real = maker_of(real, comm);
+  real = State::instance().maker_of(real, comm);
   SLIMCCL_HAVE(CommDestroy);
   return ended(comm, End::kDestroyed, [&] { return real->CommDestroy(comm); });
 }
 
 ncclResult_t CommAbort(const slimccl_nccl* real, ncclComm_t comm) {
-  real = maker_of(real, comm);
+  real = State::instance().maker_of(real, comm);
   SLIMCCL_HAVE(CommAbort);
   return ended(comm, End::kAborted, [&] { return real->CommAbort(comm); });
 }
 
 ncclResult_t CommSplit(const slimccl_nccl* real, ncclComm_t comm, int color, int key,
                        ncclComm_t* child, ncclConfig_t* config) {
-  real = maker_of(real, comm);
+  real = State::instance().maker_of(real, comm);
   SLIMCCL_HAVE(CommSplit);
   const Wishes wishes = wishes_of(config);
   return after_split(real, comm, color, key, child, wishes,
@@ -109,7 +103,7 @@ ncclResult_t CommSplit(const slimccl_nccl* real, ncclComm_t comm, int color, int
 
 ncclResult_t CommShrink(const slimccl_nccl* real, ncclComm_t comm, int* excluded, int count,
                         ncclComm_t* child, ncclConfig_t* config, int flags) {
-  real = maker_of(real, comm);
+  real = State::instance().maker_of(real, comm);
   SLIMCCL_HAVE(CommShrink);
   const Wishes wishes = wishes_of(config);
   return after_shrink(real, comm, excluded, count, child, wishes,
@@ -117,30 +111,37 @@ ncclResult_t CommShrink(const slimccl_nccl* real, ncclComm_t comm, int* excluded
 }
 
 ncclResult_t CommRevoke(const slimccl_nccl* real, ncclComm_t comm, int flags) {
-  real = maker_of(real, comm);
+  real = State::instance().maker_of(real, comm);
   SLIMCCL_HAVE(CommRevoke);
   return note(real->CommRevoke(comm, flags));
 }
 
 ncclResult_t CommWindowRegister(const slimccl_nccl* real, ncclComm_t comm, void* buffer,
                                 size_t bytes, ncclWindow_t* window, int flags) {
-  real = maker_of(real, comm);
+  real = State::instance().maker_of(real, comm);
   SLIMCCL_HAVE(CommWindowRegister);
   const ncclResult_t result = note(real->CommWindowRegister(comm, buffer, bytes, window, flags));
-  if (result != ncclSuccess || comm == nullptr) return result;
-  Entry& entry = State::instance().entry_of(real, comm);
-  const std::lock_guard lock(entry.mutex);
-  const auto begin = reinterpret_cast<uintptr_t>(buffer);
-  entry.window_list.push_back({*window, begin, begin + bytes});
-  ++entry.windows;
+  State& state = State::instance();
+  if (result != ncclSuccess || comm == nullptr || state.forked) return result;
+  Entry& entry = state.entry_of(real, comm);
+  if (state.table.shared(entry)) return result;
+  try {
+    const std::lock_guard lock(entry.windows_mutex);
+    const auto begin = reinterpret_cast<uintptr_t>(buffer);
+    entry.window_list.push_back({*window, begin, begin + bytes});
+    ++entry.windows;
+  } catch (const std::exception& error) {
+    warn_of("a window is not known: ", error);
+  }
   return result;
 }
 
 ncclResult_t CommWindowDeregister(const slimccl_nccl* real, ncclComm_t comm, ncclWindow_t window) {
-  real = maker_of(real, comm);
+  real = State::instance().maker_of(real, comm);
   SLIMCCL_HAVE(CommWindowDeregister);
-  if (Entry* entry = State::instance().table.find(comm); entry != nullptr) {
-    const std::lock_guard lock(entry->mutex);
+  const State& state = State::instance();
+  if (Entry* entry = state.table.find(comm); entry != nullptr && !state.forked) {
+    const std::lock_guard lock(entry->windows_mutex);
     entry->windows -= static_cast<int>(
         std::erase_if(entry->window_list, [&](const Window& one) { return one.handle == window; }));
   }
@@ -150,13 +151,13 @@ ncclResult_t CommWindowDeregister(const slimccl_nccl* real, ncclComm_t comm, ncc
 ncclResult_t RedOpCreatePreMulSum(const slimccl_nccl* real, ncclRedOp_t* op, void* scalar,
                                   ncclDataType_t type, ncclScalarResidence_t residence,
                                   ncclComm_t comm) {
-  real = maker_of(real, comm);
+  real = State::instance().maker_of(real, comm);
   SLIMCCL_HAVE(RedOpCreatePreMulSum);
   return note(real->RedOpCreatePreMulSum(op, scalar, type, residence, comm));
 }
 
 ncclResult_t RedOpDestroy(const slimccl_nccl* real, ncclRedOp_t op, ncclComm_t comm) {
-  real = maker_of(real, comm);
+  real = State::instance().maker_of(real, comm);
   SLIMCCL_HAVE(RedOpDestroy);
   return note(real->RedOpDestroy(op, comm));
 }

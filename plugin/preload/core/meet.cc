@@ -85,6 +85,7 @@ void settle(Entry& entry, Verdict verdict, int speaker) {
 }  // namespace
 
 ncclResult_t meet(Entry& entry, const ncclUniqueId& place, ncclComm_t* comm) {
+  if (State::instance().table.shared(entry)) return ncclSuccess;  // it stays exact
   const std::lock_guard lock(entry.mutex);
   Verdict verdict;
   int speaks = 0;
@@ -108,6 +109,7 @@ ncclResult_t meet(Entry& entry, const ncclUniqueId& place, ncclComm_t* comm) {
 }
 
 void stay_exact(Entry& entry, Reason standing, std::string why, bool warns) {
+  if (State::instance().table.shared(entry)) return;
   const std::lock_guard lock(entry.mutex);
   entry.joining = false;
   settle(entry, {.standing = standing, .why = std::move(why), .warns = warns}, 0);

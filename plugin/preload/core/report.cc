@@ -1,5 +1,6 @@
 #include "core/report.h"
 
+#include <poll.h>
 #include <unistd.h>
 
 #include <array>
@@ -37,7 +38,13 @@ class Line {
     } while ((number /= 10) > 0);
     return *this << std::string_view(&digits[at], digits.size() - at);
   }
-  void write(int fd) const noexcept { (void)!::write(fd, text_.data(), length_); }
+  // Not if that would wait: a full pipe must not keep a process from ending.
+  void write_at_once(int fd) const noexcept {
+    pollfd ready{.fd = fd, .events = POLLOUT, .revents = 0};
+    if (poll(&ready, 1, 0) == 1 && (ready.revents & POLLOUT) != 0) {
+      (void)!::write(fd, text_.data(), length_);
+    }
+  }
 
  private:
   std::array<char, 1000> text_;
@@ -132,6 +139,7 @@ void report_process() {
 
 void report_in_handler(int fd) noexcept {
   const State& state = State::instance();
+  if (state.communicators == 0) return;
   std::array<uint64_t, kOperations> calls{};
   const auto count = [&](const Counts& counts) {
     for (size_t op = 0; op < kOperations; ++op)
@@ -150,7 +158,7 @@ void report_in_handler(int fd) noexcept {
     line << separator << kOperationNames[op] << " " << calls[op];
     separator = ", ";
   }
-  (line << "\n").write(fd);
+  (line << "\n").write_at_once(fd);
 }
 
 }  // namespace slimccl::overlay

@@ -19,7 +19,7 @@ void announce(const Entry& entry, bool warns, int speaker);
 void report(const Entry& entry);
 // Of the process, when it ends.
 void report_process();
-// The same in short, in a signal's handler.
+// The same in short, in a signal's handler: only if `fd` takes it at once. -1: nowhere.
 void report_in_handler(int fd) noexcept;
 
 // "2.28.9" of 22809.

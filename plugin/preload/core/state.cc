@@ -25,30 +25,45 @@ Entry& State::begin(const slimccl_nccl* nccl, ncclComm_t comm, int rank, int ran
   Entry* old = table.find(comm);
   if (old != nullptr && begin_end(*old, End::kForgotten)) end(*old, End::kForgotten);
   Entry& entry = table.insert(comm, nccl);
-  if (table.shared(entry)) return entry;
+  if (!table.shared(entry)) introduce(entry, rank, ranks, std::move(name));
+  return entry;
+}
+
+void State::introduce(Entry& entry, int rank, int ranks, std::string name) {
   entry.rank = rank;
   entry.ranks = ranks;
+  ++communicators;
   const std::lock_guard lock(entry.mutex);
   entry.name = std::move(name);
-  ++communicators;
-  announce_process(*nccl);
-  return entry;
+  announce_process(*entry.nccl.load());
 }
 
 Entry& State::entry_of(const slimccl_nccl* nccl, ncclComm_t comm) noexcept {
   if (Entry* entry = table.find(comm); entry != nullptr) [[likely]]
     return *entry;
-  return first_sight(nccl, comm);
+  try {
+    return first_sight(nccl, comm);
+  } catch (const std::exception&) {
+    return table.overflow();
+  }
+}
+
+const slimccl_nccl* State::maker_of(const slimccl_nccl* nccl, ncclComm_t comm) const noexcept {
+  const Entry* entry = comm == nullptr ? nullptr : table.find(comm);
+  const slimccl_nccl* maker = entry == nullptr ? nullptr : entry->nccl.load();
+  return maker == nullptr ? nccl : maker;
 }
 
 Entry& State::first_sight(const slimccl_nccl* nccl, ncclComm_t comm) {
+  const auto [entry, fresh] = table.find_or_insert(comm, nccl);
+  if (!fresh) return *entry;
+  entry->standing = Reason::kUnseen;
   int rank = -1, ranks = 0;
   if (nccl->CommUserRank != nullptr) (void)nccl->CommUserRank(comm, &rank);
   if (nccl->CommCount != nullptr) (void)nccl->CommCount(comm, &ranks);
-  Entry& entry = begin(nccl, comm, rank, ranks, "");
-  entry.standing = Reason::kUnseen;
+  introduce(*entry, rank, ranks, "");
   log::info("overlay: a communicator of ", ranks, " ranks is exact: ", text(Reason::kUnseen));
-  return entry;
+  return *entry;
 }
 
 ThreadState& ThreadState::current() noexcept {
@@ -70,7 +85,18 @@ ncclResult_t note(ncclResult_t result) noexcept {
 }
 
 ncclResult_t missing(const slimccl_nccl& nccl, const char* name) noexcept {
-  return fail(ncclInvalidUsage, concat("the real NCCL (", nccl.path, ") has no nccl", name));
+  try {
+    return fail(ncclInvalidUsage, concat("the real NCCL (", nccl.path, ") has no nccl", name));
+  } catch (const std::exception&) {  // no memory for the text
+    return fail(ncclInvalidUsage, "");
+  }
+}
+
+void warn_of(std::string_view what, const std::exception& error) noexcept {
+  try {
+    log::warn("overlay: ", what, error.what());
+  } catch (const std::exception&) {  // no memory even for the line
+  }
 }
 
 void run_together(const std::vector<std::function<void()>>& tasks) {
@@ -83,7 +109,7 @@ void run_together(const std::vector<std::function<void()>>& tasks) {
   try {
     for (; begun < tasks.size(); ++begun) threads.emplace_back(tasks[begun]);
   } catch (const std::exception& error) {
-    log::warn("overlay: cannot start a thread: ", error.what());
+    warn_of("cannot start a thread: ", error);
   }
   pthread_sigmask(SIG_SETMASK, &old, nullptr);
   if (!tasks.empty()) tasks.front()();

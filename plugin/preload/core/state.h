@@ -4,9 +4,11 @@
 #include <sys/types.h>
 
 #include <atomic>
+#include <exception>
 #include <functional>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -36,12 +38,18 @@ class State {
 
   // The entry of a communicator just made. Its standing is still open.
   Entry& begin(const slimccl_nccl* nccl, ncclComm_t comm, int rank, int ranks, std::string name);
-  // The entry of any communicator; one whose making we did not see gets it now.
+  // The entry of any communicator; one whose making we did not see gets it now. Without memory for
+  // one: the one that is shared.
   Entry& entry_of(const slimccl_nccl* nccl, ncclComm_t comm) noexcept;
+  // The copy of NCCL that made a communicator; `nccl`, the caller's, if that is not known. Takes no
+  // lock, so that a forked child may ask.
+  [[nodiscard]] const slimccl_nccl* maker_of(const slimccl_nccl* nccl,
+                                             ncclComm_t comm) const noexcept;
 
  private:
   State();
   Entry& first_sight(const slimccl_nccl* nccl, ncclComm_t comm);
+  void introduce(Entry& entry, int rank, int ranks, std::string name);
 };
 
 // What a thread has begun.
@@ -65,6 +73,9 @@ ncclResult_t fail(ncclResult_t code, std::string text) noexcept;
 ncclResult_t note(ncclResult_t result) noexcept;
 // The error of a function that this NCCL does not have.
 ncclResult_t missing(const slimccl_nccl& nccl, const char* name) noexcept;
+
+// The warning of a failure of ours that the program does not get, if there is memory for it.
+void warn_of(std::string_view what, const std::exception& error) noexcept;
 
 // Runs all at once, each on a thread of its own but for one; returns when all have ended. They must
 // not throw.

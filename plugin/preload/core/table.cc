@@ -46,8 +46,18 @@ Entry& Table::insert(ncclComm_t comm, const slimccl_nccl* nccl) {
     unlink(*old);
     if (!old->ended.exchange(true)) quarantine_.push_back(old);
   }
+  return insert_locked(comm, nccl);
+}
+
+std::pair<Entry*, bool> Table::find_or_insert(ncclComm_t comm, const slimccl_nccl* nccl) {
+  const std::lock_guard lock(mutex_);
+  if (Entry* there = find(comm); there != nullptr) return {there, false};
+  Entry& entry = insert_locked(comm, nccl);
+  return {&entry, !shared(entry)};
+}
+
+Entry& Table::insert_locked(ncclComm_t comm, const slimccl_nccl* nccl) {
   if (linked_ == kMostEntries) {
-    overflow_.nccl = nccl;
     overflowed_ = true;
     return overflow_;
   }
@@ -86,8 +96,15 @@ bool Table::retire(Entry& entry, bool lingers) {
   const std::lock_guard lock(mutex_);
   if (shared(entry) || entry.ended.exchange(true)) return false;
   if (!lingers) unlink(entry);
-  quarantine_.push_back(&entry);
   return true;
+}
+
+void Table::release(Entry& entry) noexcept {
+  try {
+    const std::lock_guard lock(mutex_);
+    quarantine_.push_back(&entry);
+  } catch (const std::exception&) {  // no memory: then it is never used again
+  }
 }
 
 void Table::unlink(const Entry& entry) {

@@ -7,6 +7,7 @@
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 #include "core/entry.h"
@@ -21,11 +22,18 @@ class Table {
 
   // Any thread. Null if there is none.
   [[nodiscard]] Entry* find(ncclComm_t comm) const noexcept;
-  // A fresh entry in place of any old one. Beyond kMostEntries: one that all share.
+  // A fresh entry in place of any old one. Beyond kMostEntries: overflow().
   Entry& insert(ncclComm_t comm, const slimccl_nccl* nccl);
-  // The entry is not needed any more. It is found a while longer if `lingers`: for a handle that
+  // The entry that is found, else a fresh one, and whether it is fresh: for one thread only.
+  std::pair<Entry*, bool> find_or_insert(ncclComm_t comm, const slimccl_nccl* nccl);
+  // What all share who have none of their own. It belongs to no copy of NCCL.
+  [[nodiscard]] Entry& overflow() noexcept { return overflow_; }
+  // Its communicator begins to end. It is found a while longer if `lingers`: for a handle that
   // another thread may still be using, rightly. False: it was retired before.
   bool retire(Entry& entry, bool lingers);
+  // What was retired has ended, and may be used again after many others. Until then the entry is of
+  // who retired it, however long that takes.
+  void release(Entry& entry) noexcept;
   [[nodiscard]] bool shared(const Entry& entry) const noexcept { return &entry == &overflow_; }
 
   // All that are alive, in no order. For signal handlers too: it takes no lock, so that an entry
@@ -45,6 +53,7 @@ class Table {
   // Where an entry was, so that those behind it are still found.
   static Entry* gone() noexcept { return reinterpret_cast<Entry*>(alignof(Entry)); }
   [[nodiscard]] static size_t home(ncclComm_t comm) noexcept;
+  Entry& insert_locked(ncclComm_t comm, const slimccl_nccl* nccl);
   void unlink(const Entry& entry);
   Entry& unused();
 

@@ -1,6 +1,7 @@
 // The core over a fake NCCL that only counts: what is forwarded where, what is counted, whose error
 // is told, what is written into an id. argv[1] is the core's file.
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
@@ -222,6 +223,38 @@ TEST(OverlayHooks, AnAbortedHandleMayStillBeInUse) {
   });
 }
 
+// While the real NCCL is slow to end one, many others come and go.
+TEST(OverlayHooks, ASlowEndTouchesNoOther) {
+  const std::string text = in_process([] {
+    static Core core;
+    core.real.CommDestroy = [](ncclComm_t comm) {
+      if (comm != handle(1)) return ncclSuccess;
+      for (uintptr_t i = 100; i < 200; ++i) (void)core.all_reduce(handle(i));
+      for (uintptr_t i = 100; i < 200; ++i) (void)core.hooks->CommDestroy(&core.real, handle(i));
+      for (uintptr_t i = 200; i < 300; ++i) (void)core.all_reduce(handle(i));
+      return ncclSuccess;
+    };
+    for (int i = 0; i < 10; ++i) (void)core.all_reduce(handle(1));
+    (void)core.hooks->CommDestroy(&core.real, handle(1));
+  });
+  EXPECT_THAT(text, HasSubstr("201 communicators, forwarded 210 calls: all_reduce 210 "));
+}
+
+TEST(OverlayHooks, AForkedChildIsSilent) {
+  const std::string text = in_process([] {
+    const Core core;
+    const pid_t child = fork();
+    if (child == 0) {
+      const bool fine = core.all_reduce(handle(5)) == ncclSuccess && fake.calls == 1;
+      exit(fine ? 0 : 1);
+    }
+    int status = 1;
+    waitpid(child, &status, 0);
+    EXPECT_EQ(status, 0);
+  });
+  EXPECT_EQ(text, "");
+}
+
 TEST(OverlayHooks, WriteTheReportAsked) {
   char path[] = "/tmp/slimccl-report-XXXXXX";
   close(mkstemp(path));
@@ -253,6 +286,41 @@ TEST(OverlayHooks, SigtermIsReportedAndStillEnds) {
       &status);
   EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM);
   EXPECT_THAT(text, HasSubstr("ended by SIGTERM: forwarded 1 calls: all_reduce 1\n"));
+}
+
+TEST(OverlayHooks, SigtermEndsAProcessWhoseStderrIsFull) {
+  int status = 0;
+  in_process(
+      [] {
+        const Core core;
+        (void)core.all_reduce(handle(3));
+        int pipes[2];
+        EXPECT_EQ(pipe2(pipes, O_NONBLOCK), 0);
+        while (write(pipes[1], "x", 1) == 1) continue;
+        fcntl(pipes[1], F_SETFL, 0);
+        dup2(pipes[1], STDERR_FILENO);
+        alarm(20);  // ends a handler that waits
+        raise(SIGTERM);
+      },
+      &status);
+  EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM) << status;
+}
+
+TEST(OverlayHooks, SigtermIsNotReportedUnasked) {
+  const auto text_of = [](const char* level, bool communicates) {
+    int status = 0;
+    return in_process(
+        [&] {
+          setenv("SLIMCCL_LOG", level, 1);
+          const Core core;
+          if (communicates) (void)core.all_reduce(handle(3));
+          raise(SIGTERM);
+        },
+        &status);
+  };
+  EXPECT_EQ(text_of("none", true), "");
+  EXPECT_EQ(text_of("warn", true), "");
+  EXPECT_EQ(text_of("notice", false), "") << "no communicator was made";
 }
 
 TEST(OverlayHooks, AHandlerOfTheProgramsOwnStays) {

@@ -36,6 +36,13 @@ TEST(OverlayTable, AHandleUsedAgainIsANewCommunicator) {
   EXPECT_EQ(first.rank, 5) << "a call may still be using it";
 }
 
+TEST(OverlayTable, FindsOrInserts) {
+  const auto table = std::make_unique<Table>();
+  const auto [entry, fresh] = table->find_or_insert(handle(1), &kNccl);
+  EXPECT_TRUE(fresh);
+  EXPECT_EQ(table->find_or_insert(handle(1), &kNccl), std::pair(entry, false));
+}
+
 TEST(OverlayTable, AnAbortedOneIsFoundAWhileLonger) {
   const auto table = std::make_unique<Table>();
   Entry& entry = table->insert(handle(1), &kNccl);
@@ -47,10 +54,26 @@ TEST(OverlayTable, AnAbortedOneIsFoundAWhileLonger) {
   EXPECT_EQ(alive, 0);
 }
 
+TEST(OverlayTable, WhatIsStillEndingIsNotUsedAgain) {
+  const auto table = std::make_unique<Table>();
+  Entry& slow = table->insert(handle(0), &kNccl);
+  slow.rank = 5;
+  EXPECT_TRUE(table->retire(slow, false));
+  for (size_t i = 1; i < 4 * Table::kQuarantine; ++i) {
+    Entry& other = table->insert(handle(i), &kNccl);
+    EXPECT_NE(&other, &slow) << i;
+    table->retire(other, false);
+    table->release(other);
+  }
+  EXPECT_EQ(slow.rank, 5);
+}
+
 TEST(OverlayTable, DoesNotGrowWithWhatHasEnded) {
   const auto table = std::make_unique<Table>();
   for (size_t i = 0; i < 5 * Table::kSlots; ++i) {
-    table->retire(table->insert(handle(i), &kNccl), i % 2 == 0);
+    Entry& entry = table->insert(handle(i), &kNccl);
+    table->retire(entry, i % 2 == 0);
+    table->release(entry);
   }
   EXPECT_LE(table->made(), Table::kQuarantine + 2);
   EXPECT_EQ(table->find(handle(123456789)), nullptr);
@@ -61,15 +84,21 @@ TEST(OverlayTable, BeyondItsRoomAllShareOne) {
   for (size_t i = 0; i < Table::kMostEntries; ++i) {
     ASSERT_FALSE(table->shared(table->insert(handle(i), &kNccl)));
   }
-  EXPECT_TRUE(table->shared(table->insert(handle(Table::kMostEntries), &kNccl)));
+  Entry& shared = table->insert(handle(Table::kMostEntries), &kNccl);
+  EXPECT_TRUE(table->shared(shared));
+  EXPECT_EQ(shared.nccl, nullptr) << "their makers differ";
+  EXPECT_EQ(table->find_or_insert(handle(Table::kMostEntries), &kNccl), std::pair(&shared, false));
 }
 
 TEST(OverlayTable, LookingUpWhileOthersComeAndGo) {
   const auto table = std::make_unique<Table>();
   Entry& steady = table->insert(handle(7), &kNccl);
   std::thread changer([&] {
-    for (size_t i = 100; i < 3000; ++i)
-      table->retire(table->insert(handle(100 + i % 200), &kNccl), false);
+    for (size_t i = 100; i < 3000; ++i) {
+      Entry& entry = table->insert(handle(100 + i % 200), &kNccl);
+      table->retire(entry, false);
+      table->release(entry);
+    }
   });
   for (int i = 0; i < 20000; ++i) {
     if (table->find(handle(7)) != &steady) ADD_FAILURE() << i;
