@@ -1,11 +1,11 @@
 #include "runtime/agreement.h"
 
-#include <cstring>
 #include <map>
 #include <type_traits>
 
 #include "base/error.h"
 #include "quant/codec.h"
+#include "runtime/placement.h"
 #include "runtime/serial.h"
 
 namespace slimccl::runtime {
@@ -53,26 +53,6 @@ bool all_equal(std::span<const Record> records, std::string Record::*field) {
     if (record.*field != records.front().*field) return false;
   }
   return true;
-}
-
-topology::Topology topology_of(std::span<const Record> records) {
-  std::map<std::string, int> labels;
-  std::vector<int> nodes;
-  for (const Record& record : records) {
-    nodes.push_back(labels.try_emplace(record.node, static_cast<int>(labels.size())).first->second);
-  }
-  return topology::Topology(nodes);
-}
-
-std::vector<ncclUniqueId> families_of(std::span<const Record> records) {
-  std::vector<ncclUniqueId> families(records.size());
-  for (size_t rank = 0; rank < records.size(); ++rank) {
-    const std::string& family = records[rank].family;
-    check(family.size() <= sizeof(ncclUniqueId), ncclRemoteError, "rank ", rank,
-          " sent a family id of ", family.size(), " bytes");
-    std::memcpy(families[rank].internal, family.data(), family.size());
-  }
-  return families;
 }
 
 // Calls on CUDA memory are cut into pieces, on all ranks or on none.
@@ -133,7 +113,7 @@ Agreement agree(std::span<const Record> records) {
   check(all_equal(records, &Record::version), ncclInvalidUsage,
         "ranks run different versions of libslimccl: ", who_has_what(records, &Record::version),
         "; install one version everywhere");
-  topology::Topology topology = topology_of(records);
+  topology::Topology topology = topology_of(by_rank(records, &Record::node));
   check(topology.nodes() == 1 || all_equal(records, &Record::ucx_version), ncclInvalidUsage,
         "ranks run different versions of UCX, which do not talk to each other: ",
         who_has_what(records, &Record::ucx_version), "; install one version everywhere");
@@ -143,7 +123,7 @@ Agreement agree(std::span<const Record> records) {
                       .segment_elems = 0,
                       .window = first.window,
                       .checks = first.checks != 0,
-                      .families = families_of(records),
+                      .families = families_of(by_rank(records, &Record::family)),
                       .warning = ""};
   agreement.policy = {first.profile, first.overrides, first.floor_elems, first.net_gbits * 1e9 / 8};
   agreement.segment_elems = round_up(first.segment_elems, quant::kSuperblock);

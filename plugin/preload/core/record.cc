@@ -1,12 +1,13 @@
 #include "core/record.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cstring>
-#include <map>
 #include <type_traits>
 
 #include "base/error.h"
 #include "core/kernels.h"
+#include "runtime/placement.h"
 #include "runtime/serial.h"
 #include "runtime/signature.h"
 
@@ -33,33 +34,9 @@ void for_each_field(RecordType& record, Visitor&& visit) {
 
 // Empty if all are equal, else "rank 0: a; ranks 1-3: b".
 std::string difference(std::span<const Record> records, std::string Record::*field) {
-  std::vector<std::string> texts;
-  bool equal = true;
-  for (const Record& record : records) {
-    texts.push_back(record.*field);
-    equal = equal && texts.back() == texts.front();
-  }
+  const std::vector<std::string> texts = runtime::by_rank(records, field);
+  const bool equal = std::ranges::all_of(texts, [&](const auto& each) { return each == texts[0]; });
   return equal ? "" : runtime::who_says_what(texts);
-}
-
-topology::Topology topology_of(std::span<const Record> records) {
-  std::map<std::string, int> labels;
-  std::vector<int> nodes;
-  for (const Record& record : records) {
-    nodes.push_back(labels.try_emplace(record.node, static_cast<int>(labels.size())).first->second);
-  }
-  return topology::Topology(nodes);
-}
-
-std::vector<ncclUniqueId> families_of(std::span<const Record> records) {
-  std::vector<ncclUniqueId> families(records.size());
-  for (size_t rank = 0; rank < records.size(); ++rank) {
-    const std::string& family = records[rank].family;
-    check(family.size() <= sizeof(ncclUniqueId), ncclRemoteError, "rank ", rank,
-          " sent a family id of ", family.size(), " bytes");
-    std::memcpy(families[rank].internal, family.data(), family.size());
-  }
-  return families;
 }
 
 // Why the ranks' records do not fit together; kCompressible if they do.
@@ -127,8 +104,8 @@ std::string settings_text(const Config& config) {
 Verdict agree(std::span<const Record> records) {
   Verdict verdict = objection(records);
   if (verdict.standing == Reason::kVersion) return verdict;  // the rest was not read
-  verdict.topology = topology_of(records);
-  verdict.families = families_of(records);
+  verdict.topology = runtime::topology_of(runtime::by_rank(records, &Record::node));
+  verdict.families = runtime::families_of(runtime::by_rank(records, &Record::family));
   verdict.checks = records.front().checks != 0;
   if (verdict.standing == Reason::kCompressible && verdict.topology->nodes() == 1) {
     verdict.standing = Reason::kOneNode;
