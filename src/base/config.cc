@@ -96,6 +96,9 @@ Config parse_config(const Environment& environment) {
   if (config.staging_mb == 0 || config.staging_mb > 1 << 20) {
     bad("SLIMCCL_STAGING_MB", std::to_string(config.staging_mb), "1 to 1048576 MiB");
   }
+  if (config.arena_mb == 0 || config.arena_mb > 1 << 20) {
+    bad("SLIMCCL_ARENA_MB", std::to_string(config.arena_mb), "1 to 1048576 MiB");
+  }
   if (config.segment_elems == 0) bad("SLIMCCL_SEGMENT", "0", "a number of elements > 0");
   if (config.window == 0 || config.window > 64) {
     bad("SLIMCCL_WINDOW", std::to_string(config.window), "1 to 64 segments");

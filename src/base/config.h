@@ -59,6 +59,9 @@ namespace slimccl {
   X(double, agree_s, "SLIMCCL_AGREE_S", 10.0,                                                      \
     "over NCCL: seconds that ncclCommInitRank waits, once NCCL has made the communicator, for "    \
     "the other ranks to agree; one that is silent makes the communicator exact")                   \
+  X(uint64_t, arena_mb, "SLIMCCL_ARENA_MB", 256,                                                   \
+    "over NCCL: MiB of GPU memory that each communicator which may compress takes for messages: "  \
+    "longer calls go in segments; the least of all ranks is used")                                 \
   X(std::string, report, "SLIMCCL_REPORT", "",                                                     \
     "over NCCL: file for a report in JSON on every communicator; %h host name, %p process id")     \
   X(bool, explain, "SLIMCCL_EXPLAIN", false, "log how each new kind of call is carried, and why")

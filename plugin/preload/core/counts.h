@@ -21,9 +21,10 @@ namespace slimccl::overlay {
   X(kSend, "send")                    \
   X(kRecv, "recv")
 
-// X(enumerator, text): why a call is exact, or that it would not be. Those up to kOneNode hold for
-// all calls of a communicator.
+// X(enumerator, text): why a call is exact, or that it is not. Those from kProfile to kOneNode hold
+// for all calls of a communicator.
 #define SLIMCCL_REASONS(X)                     \
+  X(kCompressed, "compressed")                 \
   X(kCompressible, "would be compressed")      \
   X(kProfile, "profile exact")                 \
   X(kUnseen, "its making was not seen")        \
@@ -33,6 +34,7 @@ namespace slimccl::overlay {
   X(kVersion, "versions differ")               \
   X(kSettings, "settings differ")              \
   X(kKernels, "CUDA kernels")                  \
+  X(kArena, "no memory for the arena")         \
   X(kOneNode, "one node")                      \
   X(kPointToPoint, "point to point")           \
   X(kOperation, "operation")                   \
@@ -40,7 +42,13 @@ namespace slimccl::overlay {
   X(kReduction, "reduction")                   \
   X(kEmpty, "no elements")                     \
   X(kFloor, "under the floor")                 \
-  X(kWindow, "windowed buffer")
+  X(kWindow, "windowed buffer")                \
+  X(kCapture, "stream capture")                \
+  X(kPaused, "paused")                         \
+  X(kRule, "rule")                             \
+  X(kNoEvidence, "no evidence")                \
+  X(kImplausible, "implausible content")       \
+  X(kExactIsFaster, "exact is faster")
 
 #define SLIMCCL_ENUMERATOR(name, text) name,
 enum class Operation : uint8_t { SLIMCCL_OPERATIONS(SLIMCCL_ENUMERATOR) };

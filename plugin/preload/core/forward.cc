@@ -33,10 +33,10 @@ Reason judge(Entry& entry, const Policy& policy, const Call& call, const void* f
   const std::lock_guard lock(entry.judged_mutex);
   Judged& judged = entry.judged[(hash ^ hash >> 32) % entry.judged.size()];
   if (!same(judged, call, windowed)) {
-    judged = {call, windowed, true, classify(call, policy, standing, entry.ranks, windowed), {}};
+    judged = {call, windowed, true, classify(call, policy, {standing, entry.ranks, windowed}), {}};
     if (judged.reason == Reason::kCompressible) {
       // Settled before `standing` was, and not changed since: no lock is needed.
-      judged.saved = savings(call, *entry.topology, entry.rank);
+      judged.saved = savings(call, policy, *entry.topology, entry.rank);
     }
   }
   if (judged.reason == Reason::kCompressible) {
@@ -52,7 +52,7 @@ void count(Entry& entry, const Call& call, const void* from, const void* into) n
   const Policy& policy = State::instance().policy;
   Reason reason = Reason::kProfile;
   try {
-    if (policy.audits) reason = judge(entry, policy, call, from, into);
+    if (policy.profile != Profile::kExact) reason = judge(entry, policy, call, from, into);
   } catch (const std::exception&) {  // no memory to judge by: not counted
     return;
   }

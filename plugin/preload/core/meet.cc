@@ -33,7 +33,7 @@ Record own_record(const Entry& entry) {
   record.settings = settings_text(state.settings);
   record.name = entry.name;
   // Loading takes memory of the GPU: only where calls might be compressed.
-  record.kernels = state.policy.audits ? load_kernels() : kKernelsNotTried;
+  record.kernels = state.policy.profile != Profile::kExact ? load_kernels() : kKernelsNotTried;
   record.host = host_name();
   record.family.assign(entry.own_family->internal, sizeof entry.own_family->internal);
   const slimccl_nccl& nccl = *entry.nccl.load();
@@ -61,7 +61,7 @@ Verdict agreed(Entry& entry, const ncclUniqueId& place) {
 std::string outcome(const Verdict& verdict) {
   const State& state = State::instance();
   std::string text = verdict.why;
-  if (!state.policy.audits) {
+  if (state.policy.profile == Profile::kExact) {
     text = concat("profile exact, nothing is compressed", text.empty() ? "" : "; ", text);
   } else if (verdict.standing == Reason::kCompressible) {
     text = concat("audit: calls of ", state.policy.floor_elems,

@@ -112,7 +112,7 @@ std::string to_text(const Counts& counts, bool audits) {
 }
 
 void report(const Entry& entry) {
-  const bool audits = State::instance().policy.audits;
+  const bool audits = State::instance().policy.audits();
   const std::string line =
       concat(title(entry), ": rank ", entry.rank, " ", to_text(entry.counts, audits));
   if (entry.rank > 0) {
@@ -133,7 +133,7 @@ void report_process() {
     all += entry.counts;
   });
   log::notice("overlay: ", state.communicators, " communicators, ",
-              to_text(all, state.policy.audits));
+              to_text(all, state.policy.audits()));
   write_json_report();
 }
 

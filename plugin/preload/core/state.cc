@@ -17,7 +17,16 @@ State& State::instance() {
   return self;
 }
 
-State::State() : settings(config()), policy{settings.profile != "exact", settings.floor_elems} {}
+namespace {
+
+// What would compress audits as yet.
+Profile profile_of(const Config& settings) {
+  return settings.profile == "exact" ? Profile::kExact : Profile::kAudit;
+}
+
+}  // namespace
+
+State::State() : settings(config()), policy{profile_of(settings), settings.floor_elems} {}
 
 Entry& State::begin(const slimccl_nccl* nccl, ncclComm_t comm, int rank, int ranks,
                     std::string name) {

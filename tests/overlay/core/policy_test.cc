@@ -9,7 +9,7 @@
 namespace slimccl::overlay {
 namespace {
 
-constexpr Policy kAudit{true, 1000};
+constexpr Policy kAudit{Profile::kAudit, 1000};
 constexpr int kRanks = 4;
 
 struct Case {
@@ -48,7 +48,7 @@ TEST(OverlayPolicy, SaysWhyACallIsExact) {
       {"settings", {kAllGather, 4000, ncclFloat}, Reason::kSettings, Reason::kSettings},
   };
   for (const Case& one : cases) {
-    EXPECT_EQ(text(classify(one.call, kAudit, one.standing, kRanks, one.windowed)),
+    EXPECT_EQ(text(classify(one.call, kAudit, {one.standing, kRanks, one.windowed})),
               text(one.expected))
         << one.what;
   }
@@ -56,7 +56,7 @@ TEST(OverlayPolicy, SaysWhyACallIsExact) {
 
 TEST(OverlayPolicy, TheExactProfileNeedsNoOtherReason) {
   const Call call{Operation::kAllGather, 1 << 20, ncclFloat};
-  EXPECT_EQ(classify(call, {false, 0}, Reason::kOneNode, 4, false), Reason::kProfile);
+  EXPECT_EQ(classify(call, {Profile::kExact, 0}, {Reason::kOneNode, 4}), Reason::kProfile);
 }
 
 TEST(OverlayPolicy, SavingsAreTheCataloguesBytes) {
@@ -70,7 +70,7 @@ TEST(OverlayPolicy, SavingsAreTheCataloguesBytes) {
     const auto& two_hop = collectives::find_row(collective, "two_hop");
     Savings sum{0, 0};
     for (int rank = 0; rank < topology.ranks(); ++rank) {
-      const Savings one = savings(call, topology, rank);
+      const Savings one = savings(call, kAudit, topology, rank);
       sum.exact_bytes += one.exact_bytes;
       sum.compressed_bytes += one.compressed_bytes;
     }

@@ -1,0 +1,60 @@
+// One communicator's side of the StreamExecutor: who is in it, how it reaches them, and its arena.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+
+#include "device/cuda/fold_kernels.h"
+#include "device/cuda/memory.h"
+#include "topology/topology.h"
+
+namespace slimccl::runtime {
+
+// The messages of one communicator. Sends and receives are made between start() and finish(), and
+// are enqueued on `stream` by finish(); a pair's messages match in their order. Bytes of device
+// memory. Each throws Error if it cannot. One group may hold messages of several links: start() and
+// finish() of any one of them hold for all.
+class StreamLink {
+ public:
+  StreamLink() = default;
+  StreamLink(const StreamLink&) = delete;
+  StreamLink& operator=(const StreamLink&) = delete;
+  virtual ~StreamLink() = default;
+
+  virtual void start() = 0;
+  virtual void send(const void* from, uint64_t bytes, int peer, device::CUstream stream) = 0;
+  virtual void recv(void* into, uint64_t bytes, int peer, device::CUstream stream) = 0;
+  virtual void finish() = 0;
+};
+
+class StreamTeam {
+ public:
+  // Takes `arena_bytes` of memory of `device`, in its primary context. Throws Error if CUDA refuses
+  // them, or if they are too few for one superblock's segment of this topology. The driver and the
+  // kernels must outlive the team; the topology is copied.
+  StreamTeam(const device::Driver& driver, const device::FoldKernels& kernels, int device,
+             topology::Topology topology, int rank, std::unique_ptr<StreamLink> link,
+             uint64_t arena_bytes);
+  StreamTeam(const StreamTeam&) = delete;
+  StreamTeam& operator=(const StreamTeam&) = delete;
+  // Frees the arena, for which CUDA may wait until the device has done all its work.
+  ~StreamTeam();
+
+  [[nodiscard]] std::mutex& mutex() noexcept { return mutex_; }
+  [[nodiscard]] int device() const noexcept { return device_; }
+  [[nodiscard]] const topology::Topology& topology() const noexcept { return topology_; }
+  [[nodiscard]] int rank() const noexcept { return rank_; }
+
+ private:
+  const device::Driver& driver_;
+  const device::FoldKernels& kernels_;
+  const int device_;
+  const topology::Topology topology_;
+  const int rank_;
+  std::unique_ptr<StreamLink> link_;
+  std::mutex mutex_;
+};
+
+}  // namespace slimccl::runtime
