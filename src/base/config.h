@@ -93,6 +93,8 @@ using Environment = std::function<const char*(const char* variable)>;
 // Any other environment variable (NCCL_HOSTID); null if unset. The only getenv in the tree is
 // behind this.
 [[nodiscard]] const char* environment_variable(const char* name) noexcept;
+// Sets such a variable unless it is set. Only where no other thread may be reading the environment.
+void set_environment_variable(const char* name, const char* value) noexcept;
 // `pattern` with %h as the host's name and %p as the process id: for files that processes do not
 // share.
 [[nodiscard]] std::string expand_path(std::string_view pattern);

@@ -42,11 +42,13 @@ bool begin_end(Entry& entry, End how) noexcept {
   if (state.forked || state.table.shared(entry)) return false;
   const bool lingers = how == End::kAborted || entry.joining;
   if (lingers) entry.cancel = true;
+  if (const auto compressor = entry.compressor_now()) compressor->link->close();
   return state.table.retire(entry, lingers);
 }
 
 void end(Entry& entry, End how) noexcept {
   State& state = State::instance();
+  entry.set_compressor(nullptr);
   try {
     const std::lock_guard lock(entry.mutex);  // who was in a meeting gives it up first
     if (entry.star) {

@@ -15,9 +15,11 @@
 #include <string>
 #include <vector>
 
+#include "core/compressor.h"
 #include "core/counts.h"
 #include "core/policy.h"
 #include "core/record.h"
+#include "core/scalars.h"
 #include "overlay.h"
 #include "runtime/bootstrap.h"
 
@@ -46,6 +48,18 @@ struct Entry {
   std::atomic<bool> cancel{false};  // ends a meeting under way
   std::atomic<int> rank{-1}, ranks{0}, windows{0};
   Counts counts;
+  Scalars scalars;
+
+  // What compressed calls need; null if none is. Any thread.
+  [[nodiscard]] std::shared_ptr<Compressor> compressor_now() const;
+  void set_compressor(std::shared_ptr<Compressor> compressor);
+  // A compressed call failed half-way: need_whole() throws that Error from now on. Any thread.
+  void break_off(ncclResult_t code, const std::string& text) noexcept;
+  void need_whole() const {
+    if (broken.load(std::memory_order_acquire)) [[unlikely]]
+      throw_broken();
+  }
+  std::atomic<bool> broken{false};
 
   std::mutex judged_mutex;
   std::array<Judged, 32> judged;  // under judged_mutex; by a hash of the call
@@ -64,6 +78,14 @@ struct Entry {
   uint64_t checked = 0;                   // calls compared so far
 
   void reset();  // as new; the star must be gone
+
+ private:
+  [[noreturn]] void throw_broken() const;
+
+  mutable std::mutex compressor_mutex_;  // held shortly, and by nobody who waits
+  std::shared_ptr<Compressor> compressor_;
+  ncclResult_t broken_code_ = ncclSuccess;
+  std::string broken_text_;  // both under compressor_mutex_
 };
 
 }  // namespace slimccl::overlay

@@ -153,12 +153,24 @@ ncclResult_t RedOpCreatePreMulSum(const slimccl_nccl* real, ncclRedOp_t* op, voi
                                   ncclComm_t comm) {
   real = State::instance().maker_of(real, comm);
   SLIMCCL_HAVE(RedOpCreatePreMulSum);
-  return note(real->RedOpCreatePreMulSum(op, scalar, type, residence, comm));
+  const ncclResult_t result = note(real->RedOpCreatePreMulSum(op, scalar, type, residence, comm));
+  State& state = State::instance();
+  if (result != ncclSuccess || comm == nullptr || state.forked) return result;
+  try {
+    state.entry_of(real, comm).scalars.add(*op, scalar, type, residence);
+  } catch (const std::exception& error) {
+    warn_of("a PreMulSum is not known: ", error);
+  }
+  return result;
 }
 
 ncclResult_t RedOpDestroy(const slimccl_nccl* real, ncclRedOp_t op, ncclComm_t comm) {
   real = State::instance().maker_of(real, comm);
   SLIMCCL_HAVE(RedOpDestroy);
+  const State& state = State::instance();
+  if (Entry* entry = state.table.find(comm); entry != nullptr && !state.forked) {
+    entry->scalars.remove(op);
+  }
   return note(real->RedOpDestroy(op, comm));
 }
 

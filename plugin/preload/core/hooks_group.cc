@@ -13,13 +13,15 @@ namespace {
 struct Begun {
   std::vector<ThreadState::Making> makings;
   std::vector<std::pair<Entry*, Call>> calls;
+  std::vector<Compressed> compressed;
 };
 
 // One level less; at the outermost, what was begun.
 Begun leave_level(ThreadState& thread) noexcept {
   if (thread.depth > 0) --thread.depth;
   if (thread.depth > 0) return {};
-  return {std::exchange(thread.makings, {}), std::exchange(thread.calls, {})};
+  return {std::exchange(thread.makings, {}), std::exchange(thread.calls, {}),
+          std::exchange(thread.compressed, {})};
 }
 
 // All at once: each waits for other ranks, which may be this thread's too.
@@ -63,7 +65,8 @@ ncclResult_t GroupEnd(const slimccl_nccl* real) {
       return bad;
     }
   }
-  const ncclResult_t result = note(real->GroupEnd());
+  ncclResult_t result = note(real->GroupEnd());
+  if (result == ncclSuccess) result = enqueue_all(begun.compressed);
   if (begun.makings.empty() || (result != ncclSuccess && result != ncclInProgress)) return result;
   const ncclResult_t ours = make_all(begun.makings, result == ncclInProgress);
   return ours == ncclSuccess ? result : ours;

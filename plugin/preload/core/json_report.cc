@@ -30,8 +30,9 @@ std::string fields(const Counts& counts) {
     elems += concat(comma, key, ": ", Counts::read(counts.elems[op]));
     bytes += concat(comma, key, ": ", Counts::read(counts.bytes[op]));
   }
-  return concat("\"forwarded\": ", counts.all_calls(), ", \"calls\": {", calls,
-                "}, \"elements\": {", elems, "}, \"bytes\": {", bytes,
+  return concat("\"forwarded\": ", counts.all_calls() - counts.calls_because(Reason::kCompressed),
+                ", \"compressed\": ", counts.calls_because(Reason::kCompressed), ", \"calls\": {",
+                calls, "}, \"elements\": {", elems, "}, \"bytes\": {", bytes,
                 "}, \"between_nodes\": {\"exact_bytes\": ", Counts::read(counts.exact_bytes),
                 ", \"compressed_bytes\": ", Counts::read(counts.compressed_bytes), "}");
 }

@@ -2,6 +2,7 @@
 
 #include <dlfcn.h>
 
+#include <atomic>
 #include <exception>
 
 #include "device/cuda/fold_kernels.h"
@@ -18,6 +19,8 @@ bool driver_is_loaded() noexcept {
   return handle != nullptr;
 }
 
+std::atomic<const Gpu*> loaded{nullptr};
+
 }  // namespace
 
 std::string load_kernels() noexcept {
@@ -29,10 +32,14 @@ std::string load_kernels() noexcept {
     if (device::current_device(*driver) < 0) return kKernelsNotTried;
     static const auto* const kernels = new device::FoldKernels(*driver, quant::fold_fatbin());
     kernels->prepare();
+    static const auto* const gpu = new Gpu{*driver, *kernels};
+    loaded = gpu;
     return kKernelsOk;
   } catch (const std::exception& error) {
     return error.what();
   }
 }
+
+const Gpu* loaded_gpu() noexcept { return loaded; }
 
 }  // namespace slimccl::overlay

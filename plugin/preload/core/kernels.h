@@ -4,6 +4,8 @@
 
 #include <string>
 
+#include "device/cuda/fold_kernels.h"
+
 namespace slimccl::overlay {
 
 inline constexpr const char* kKernelsOk = "ok";
@@ -12,5 +14,13 @@ inline constexpr const char* kKernelsNotTried = "not tried";
 // Loads the CUDA kernels into the context that is current in this thread, where they stay. Returns
 // kKernelsOk, kKernelsNotTried if the process has no CUDA driver or no context, or what went wrong.
 [[nodiscard]] std::string load_kernels() noexcept;
+
+// What it loaded, for as long as the process lives.
+struct Gpu {
+  const device::Driver& driver;
+  const device::FoldKernels& kernels;
+};
+// Null before load_kernels() has succeeded once. Any thread.
+[[nodiscard]] const Gpu* loaded_gpu() noexcept;
 
 }  // namespace slimccl::overlay

@@ -2,10 +2,13 @@
 
 #include <sys/socket.h>
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "base/log.h"
 #include "core/kernels.h"
 #include "core/report.h"
+#include "runtime/signature.h"
 #include "runtime/wire.h"
 #include "topology/identity.h"
 
@@ -39,7 +42,37 @@ Record own_record(const Entry& entry) {
   const slimccl_nccl& nccl = *entry.nccl.load();
   if (nccl.GetVersion != nullptr) (void)nccl.GetVersion(&record.nccl_version);
   record.checks = state.settings.check ? 1 : 0;
+  record.arena_bytes = state.settings.arena_mb << 20;
   return record;
+}
+
+// What compressed calls need, on all ranks or on none. entry.mutex is held.
+void equip(Entry& entry, Verdict& verdict) {
+  const auto refuse = [&](Reason standing, std::string why) {
+    verdict.standing = standing;
+    verdict.why = std::move(why);
+    verdict.warns = true;
+    entry.set_compressor(nullptr);
+  };
+  if (entry.records.front().kernels != kKernelsOk) {  // as on all ranks
+    return refuse(Reason::kKernels,
+                  "no CUDA context was current where it was made, so no kernels are loaded");
+  }
+  std::string failure;
+  try {
+    entry.set_compressor(make_compressor(*entry.nccl.load(), entry.comm, *verdict.topology,
+                                         entry.rank, verdict.arena_bytes));
+  } catch (const std::exception& error) {
+    failure = error.what();
+  }
+  std::vector<std::string> failures;  // by rank; empty: none
+  const auto mine = std::as_bytes(std::span(failure));
+  for (const auto& bytes : entry.star->all_gather(mine, State::instance().settings.agree_s)) {
+    failures.emplace_back(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  }
+  if (std::ranges::all_of(failures, &std::string::empty)) return;
+  refuse(Reason::kArena, concat("no arena of ", verdict.arena_bytes >> 20,
+                                " MiB (SLIMCCL_ARENA_MB): ", runtime::who_says_what(failures)));
 }
 
 // entry.mutex is held.
@@ -54,7 +87,11 @@ Verdict agreed(Entry& entry, const ncclUniqueId& place) {
   for (const auto& bytes : entry.star->all_gather(mine, settings.agree_s)) {
     entry.records.push_back(record_from_bytes(bytes, SLIMCCL_RECORD_VERSION));
   }
-  return agree(entry.records);
+  Verdict verdict = agree(entry.records);
+  if (verdict.standing == Reason::kCompressible && State::instance().policy.compresses()) {
+    equip(entry, verdict);
+  }
+  return verdict;
 }
 
 // The line on what holds for this communicator.
@@ -64,10 +101,14 @@ std::string outcome(const Verdict& verdict) {
   if (state.policy.profile == Profile::kExact) {
     text = concat("profile exact, nothing is compressed", text.empty() ? "" : "; ", text);
   } else if (verdict.standing == Reason::kCompressible) {
-    text = concat("audit: calls of ", state.policy.floor_elems,
-                  " elements per rank and more would be compressed between nodes");
+    const bool audits = state.policy.audits();
+    text = concat("profile ", state.settings.profile, ": calls of ", state.policy.floor_elems,
+                  " elements per rank and more ", audits ? "would be" : "are",
+                  " compressed between nodes");
+    if (!audits) text += concat("; arena ", verdict.arena_bytes >> 20, " MiB");
   } else {
-    text = concat("audit: nothing would be compressed: ", text);
+    text = concat("profile ", state.settings.profile, ": nothing ",
+                  state.policy.audits() ? "would be" : "is", " compressed: ", text);
   }
   return verdict.checks ? text + "; SLIMCCL_CHECK compares every call's arguments first" : text;
 }
@@ -96,6 +137,7 @@ ncclResult_t meet(Entry& entry, const ncclUniqueId& place, ncclComm_t* comm) {
     speaks = speaker(error.what());
     entry.star.reset();
     entry.records.clear();
+    entry.set_compressor(nullptr);
   }
   entry.joining = false;
   if (entry.cancel) {

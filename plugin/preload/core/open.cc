@@ -36,7 +36,10 @@ extern "C" __attribute__((visibility("default"))) const slimccl_overlay* slimccl
                       SLIMCCL_OVERLAY_ABI, "), the preloaded file of ", version, " (", abi,
                       "): install both from one build"));
     }
-    (void)overlay::State::instance();  // reads the settings
+    const overlay::State& state = overlay::State::instance();  // reads the settings
+    // A compressed call is several kernels of NCCL's: between communicators their order must be the
+    // one of the calls.
+    if (state.policy.compresses()) set_environment_variable("NCCL_LAUNCH_ORDER_IMPLICIT", "1");
     overlay::watch_for_exit();
     return &overlay::kHooks;
   } catch (const std::exception& error) {

@@ -107,6 +107,7 @@ Verdict agree(std::span<const Record> records) {
   verdict.topology = runtime::topology_of(runtime::by_rank(records, &Record::node));
   verdict.families = runtime::families_of(runtime::by_rank(records, &Record::family));
   verdict.checks = records.front().checks != 0;
+  verdict.arena_bytes = std::ranges::min(records, {}, &Record::arena_bytes).arena_bytes;
   if (verdict.standing == Reason::kCompressible && verdict.topology->nodes() == 1) {
     verdict.standing = Reason::kOneNode;
     verdict.why = "all its ranks are on one node";

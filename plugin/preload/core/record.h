@@ -46,6 +46,7 @@ struct Verdict {
   std::optional<topology::Topology> topology{};
   bool checks = false;                   // every call's arguments are compared first
   std::vector<ncclUniqueId> families{};  // by rank: where splits and shrinks may meet
+  uint64_t arena_bytes = 0;              // the least of all ranks
 };
 // Records by rank, at least one.
 [[nodiscard]] Verdict agree(std::span<const Record> records);

@@ -65,11 +65,10 @@ void announce_process(const slimccl_nccl& nccl) {
     if (nccl.GetVersion != nullptr) (void)nccl.GetVersion(&version);
     const Config& settings = State::instance().settings;
     log::notice("overlay ", SLIMCCL_VERSION, " over NCCL ", version_text(version), " (", nccl.path,
-                "): profile ", settings.profile, ", every call is forwarded");
-    if (settings.profile == "zeropp" || settings.profile == "auto") {
-      log::warn("overlay: SLIMCCL_PROFILE=", settings.profile,
-                " does not compress over NCCL yet; it is taken as audit");
-    }
+                "): profile ", settings.profile, ", ",
+                State::instance().policy.compresses()
+                    ? "large calls between nodes are compressed if all ranks agree"
+                    : "every call is forwarded");
     for (const std::string& line : unknown_settings(environment_names())) log::warn(line);
   });
 }
@@ -86,7 +85,9 @@ void announce(const Entry& entry, bool warns, int speaker) {
 }
 
 std::string to_text(const Counts& counts, bool audits) {
-  std::string line = concat("forwarded ", counts.all_calls(), " calls");
+  const uint64_t compressed = counts.calls_because(Reason::kCompressed);
+  std::string line = concat("forwarded ", counts.all_calls() - compressed, " calls");
+  if (compressed > 0) line += concat(", compressed ", compressed);
   const char* separator = ": ";
   for (size_t op = 0; op < kOperations; ++op) {
     const uint64_t calls = counts.calls_of(static_cast<Operation>(op));
@@ -98,15 +99,16 @@ std::string to_text(const Counts& counts, bool audits) {
   }
   separator = "; exact: ";
   for (size_t reason = 0; reason < kReasons; ++reason) {
+    if (static_cast<Reason>(reason) == Reason::kCompressed) continue;
     const uint64_t calls = counts.calls_because(static_cast<Reason>(reason));
     if (calls == 0) continue;
     line += concat(separator, calls, " (", text(static_cast<Reason>(reason)), ")");
     separator = ", ";
   }
   const uint64_t exact = Counts::read(counts.exact_bytes);
-  if (audits && exact > 0) {
+  if (exact > 0) {
     line += concat("; of ", exact, " bytes to other nodes ", Counts::read(counts.compressed_bytes),
-                   " would be left");
+                   audits ? " would be left" : " were left");
   }
   return line;
 }

@@ -17,16 +17,8 @@ State& State::instance() {
   return self;
 }
 
-namespace {
-
-// What would compress audits as yet.
-Profile profile_of(const Config& settings) {
-  return settings.profile == "exact" ? Profile::kExact : Profile::kAudit;
-}
-
-}  // namespace
-
-State::State() : settings(config()), policy{profile_of(settings), settings.floor_elems} {}
+State::State()
+    : settings(config()), policy{profile_from_name(settings.profile), settings.floor_elems} {}
 
 Entry& State::begin(const slimccl_nccl* nccl, ncclComm_t comm, int rank, int ranks,
                     std::string name) {

@@ -7,6 +7,7 @@
 #include <exception>
 #include <functional>
 #include <mutex>
+#include <shared_mutex>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -28,7 +29,9 @@ class State {
   Counts ended;  // of communicators that are no more
   std::atomic<uint64_t> communicators{0};
   std::atomic<bool> forked{false};  // this is a forked child: it only forwards
+  std::atomic<int> paused{0};       // slimcclPause, as often as not yet resumed
   std::once_flag announced, watched;
+  std::shared_mutex issuing;  // see RealLink
 
   std::mutex report_mutex;  // of the file that the report in JSON goes to
   // What ended communicators have for the report in JSON, joined by commas.
@@ -61,6 +64,7 @@ struct ThreadState {
   int depth = 0;  // of groups
   std::vector<Making> makings;
   std::vector<std::pair<Entry*, Call>> calls;  // of communicators that check them
+  std::vector<Compressed> compressed;          // of the group
   std::string error;                           // of our last failure
   bool ours = false;                           // the last failure was ours
 

@@ -27,6 +27,8 @@ class StreamLink {
   virtual void send(const void* from, uint64_t bytes, int peer, device::CUstream stream) = 0;
   virtual void recv(void* into, uint64_t bytes, int peer, device::CUstream stream) = 0;
   virtual void finish() = 0;
+  // In finish()'s place once a send or receive has thrown: nothing of the group need be sent.
+  virtual void cancel() noexcept = 0;
 };
 
 class StreamTeam {
@@ -43,6 +45,7 @@ class StreamTeam {
   ~StreamTeam();
 
   [[nodiscard]] std::mutex& mutex() noexcept { return mutex_; }
+  [[nodiscard]] device::CUcontext context() const noexcept { return context_; }
   [[nodiscard]] int device() const noexcept { return device_; }
   [[nodiscard]] const topology::Topology& topology() const noexcept { return topology_; }
   [[nodiscard]] int rank() const noexcept { return rank_; }
@@ -51,6 +54,7 @@ class StreamTeam {
   const device::Driver& driver_;
   const device::FoldKernels& kernels_;
   const int device_;
+  device::CUcontext context_ = nullptr;
   const topology::Topology topology_;
   const int rank_;
   std::unique_ptr<StreamLink> link_;

@@ -1,0 +1,144 @@
+#include "core/compressor.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "core/kernels.h"
+#include "core/state.h"
+#include "quant/reduce.h"
+#include "runtime/in_place.h"
+#include "runtime/stream/stream_executor.h"
+
+namespace slimccl::overlay {
+namespace {
+
+using collectives::Scaling;
+
+// How the call's sum is scaled, and by what.
+void set_scale(Compressed& one, Entry& entry, const Call& call) {
+  if (call.op == Operation::kAllGather || call.reduction == ncclSum) return;
+  if (call.reduction == ncclAvg) {
+    one.shape.scaling = Scaling::kUniform;
+    one.scale = quant::reciprocal(entry.ranks).f32;
+    return;
+  }
+  const PreMulScale scale = entry.scalars.scale_of(call.reduction, call.type);
+  one.shape.scaling = Scaling::kPerRank;
+  one.scale = scale.value;
+  one.device_scale = scale.device;
+}
+
+Compressed prepare(Entry& entry, const Call& call, const Buffers& buffers) {
+  Compressed one{.compressor = entry.compressor_now(),
+                 .entry = &entry,
+                 .shape = {.op = collective_of(call.op), .type = call.type, .count = call.count},
+                 .codecs = codecs_of(State::instance().policy.profile, call.op),
+                 .buffers = buffers,
+                 .in_place = false,
+                 .scale = 1,
+                 .device_scale = nullptr};
+  check(one.compressor != nullptr, ncclInvalidUsage, "this communicator was ended");
+  check(buffers.from != nullptr && buffers.into != nullptr, ncclInvalidArgument, name(call.op),
+        ": ", buffers.from == nullptr ? "sendbuff" : "recvbuff", " is null");
+  set_scale(one, entry, call);
+  const runtime::Call whole{.op = one.shape.op,
+                            .type = call.type,
+                            .count = call.count,
+                            .input = buffers.from,
+                            .output = buffers.into};
+  one.in_place = runtime::layout_of(whole, entry.ranks, entry.rank).in_place;
+  return one;
+}
+
+runtime::StreamCall to_stream_call(const Compressed& one) {
+  return {.team = &one.compressor->team,
+          .shape = one.shape,
+          .row = &collectives::find_row(one.shape.op, "two_hop"),
+          .codecs = one.codecs,
+          .input = static_cast<const std::byte*>(one.buffers.from),
+          .output = static_cast<std::byte*>(one.buffers.into),
+          .in_place = one.in_place,
+          .stream = reinterpret_cast<device::CUstream>(one.buffers.stream),
+          .scale = one.scale,
+          .device_scale = one.device_scale};
+}
+
+// Throws Error.
+void enqueue_calls(const std::vector<Compressed>& calls) {
+  std::vector<runtime::StreamTeam*> teams;
+  std::vector<runtime::StreamCall> stream_calls;
+  for (const Compressed& one : calls) {
+    teams.push_back(&one.compressor->team);
+    stream_calls.push_back(to_stream_call(one));
+  }
+  std::ranges::sort(teams, std::less<>());
+  const auto [first, last] = std::ranges::unique(teams);
+  teams.erase(first, last);
+  std::vector<std::unique_lock<std::mutex>> locks;
+  for (runtime::StreamTeam* team : teams) locks.emplace_back(team->mutex());
+  for (const Compressed& one : calls) one.entry->need_whole();
+  runtime::enqueue(stream_calls);
+}
+
+}  // namespace
+
+bool Compressor::captures(cudaStream_t stream) const {
+  const device::Driver& driver = loaded_gpu()->driver;
+  const device::CurrentContext current(driver, team.context());
+  auto status = device::CU_STREAM_CAPTURE_STATUS_NONE;
+  const device::CUresult result =
+      driver.cuStreamIsCapturing.result(reinterpret_cast<device::CUstream>(stream), &status);
+  if (result == device::CUDA_ERROR_STREAM_CAPTURE_IMPLICIT) return true;
+  return result == device::CUDA_SUCCESS && status != device::CU_STREAM_CAPTURE_STATUS_NONE;
+}
+
+std::shared_ptr<Compressor> make_compressor(const slimccl_nccl& nccl, ncclComm_t comm,
+                                            const topology::Topology& topology, int rank,
+                                            uint64_t arena_bytes) {
+  const Gpu* gpu = loaded_gpu();
+  ensure(gpu != nullptr, "a communicator compresses without CUDA kernels");
+  int device = -1;
+  check(nccl.CommCuDevice != nullptr && nccl.CommCuDevice(comm, &device) == ncclSuccess,
+        ncclInternalError, "the real NCCL does not tell the communicator's device");
+  auto link = std::make_unique<RealLink>(nccl, comm, State::instance().issuing);
+  RealLink* const theirs = link.get();
+  return std::shared_ptr<Compressor>(new Compressor{
+      .team = {gpu->driver, gpu->kernels, device, topology, rank, std::move(link), arena_bytes},
+      .link = theirs});
+}
+
+ncclResult_t compress(Entry& entry, const Call& call, const Buffers& buffers) noexcept {
+  try {
+    entry.need_whole();
+    std::vector<Compressed> one;
+    one.push_back(prepare(entry, call, buffers));
+    ThreadState& thread = ThreadState::current();
+    if (thread.depth == 0) return enqueue_all(one);
+    thread.compressed.push_back(std::move(one.front()));
+    return ncclSuccess;
+  } catch (const Error& error) {
+    return fail(error.code(), error.what());
+  } catch (const std::exception& error) {
+    return fail(ncclSystemError, error.what());
+  }
+}
+
+ncclResult_t enqueue_all(const std::vector<Compressed>& calls) noexcept {
+  if (calls.empty()) return ncclSuccess;
+  ncclResult_t result = ncclSystemError;
+  std::string text;
+  try {
+    enqueue_calls(calls);
+    return ncclSuccess;
+  } catch (const Error& error) {
+    result = error.code();
+    text = error.what();
+  } catch (const std::exception& error) {
+    text = error.what();
+  }
+  for (const Compressed& one : calls) one.entry->break_off(result, text);
+  return fail(result, std::move(text));
+}
+
+}  // namespace slimccl::overlay

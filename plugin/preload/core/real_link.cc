@@ -1,0 +1,55 @@
+#include "core/real_link.h"
+
+#include <mutex>
+
+#include "base/error.h"
+
+namespace slimccl::overlay {
+
+void RealLink::need_open() const {
+  check(!closed_, ncclInvalidUsage, "this communicator was ended by another thread during a call");
+}
+
+void RealLink::need(ncclResult_t result, const char* name) const {
+  if (result == ncclSuccess) return;
+  const char* why = nccl_.GetLastError != nullptr ? nccl_.GetLastError(comm_) : nullptr;
+  throw Error(result, concat("the real NCCL failed in ", name, ", as part of a compressed call: ",
+                             why != nullptr && *why != '\0' ? why : nccl_.GetErrorString(result)));
+}
+
+void RealLink::start() {
+  std::shared_lock lock(issuing_);
+  need_open();
+  need(nccl_.GroupStart(), "ncclGroupStart");
+  lock.release();  // until finish() or cancel()
+}
+
+void RealLink::send(const void* from, uint64_t bytes, int peer, device::CUstream stream) {
+  need_open();
+  need(nccl_.Send(from, bytes, ncclUint8, peer, comm_, reinterpret_cast<cudaStream_t>(stream)),
+       "ncclSend");
+}
+
+void RealLink::recv(void* into, uint64_t bytes, int peer, device::CUstream stream) {
+  need_open();
+  need(nccl_.Recv(into, bytes, ncclUint8, peer, comm_, reinterpret_cast<cudaStream_t>(stream)),
+       "ncclRecv");
+}
+
+void RealLink::finish() {
+  // The end may wait for other ranks, and whoever aborts the communicator must not wait for that.
+  issuing_.unlock_shared();
+  need(nccl_.GroupEnd(), "ncclGroupEnd");
+}
+
+void RealLink::cancel() noexcept {
+  issuing_.unlock_shared();
+  (void)nccl_.GroupEnd();  // its error is that of the call that failed
+}
+
+void RealLink::close() noexcept {
+  closed_ = true;
+  const std::lock_guard nobody_issues(issuing_);
+}
+
+}  // namespace slimccl::overlay
