@@ -1,12 +1,10 @@
 #include "core/state.h"
 
-#include <pthread.h>
-
-#include <csignal>
 #include <thread>
 
 #include "base/error.h"
 #include "base/log.h"
+#include "core/background.h"
 #include "core/ending.h"
 #include "core/report.h"
 
@@ -102,17 +100,12 @@ void warn_of(std::string_view what, const std::exception& error) noexcept {
 
 void run_together(const std::vector<std::function<void()>>& tasks) {
   std::vector<std::thread> threads;
-  // The application's signals are not for our threads: they inherit the mask of this moment.
-  sigset_t all, old;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &old);
   size_t begun = 1;
   try {
-    for (; begun < tasks.size(); ++begun) threads.emplace_back(tasks[begun]);
+    for (; begun < tasks.size(); ++begun) threads.push_back(quiet_thread(tasks[begun]));
   } catch (const std::exception& error) {
     warn_of("cannot start a thread: ", error);
   }
-  pthread_sigmask(SIG_SETMASK, &old, nullptr);
   if (!tasks.empty()) tasks.front()();
   for (; begun < tasks.size(); ++begun) tasks[begun]();  // one after the other, then
   for (std::thread& thread : threads) thread.join();

@@ -41,8 +41,8 @@ const slimccl_nccl real = [] {
 
 ncclResult_t all_reduce(ncclComm_t comm) {
   return forward(&real, "AllReduce", &slimccl_nccl::AllReduce, comm,
-                 {Operation::kAllReduce, 1, ncclFloat}, nullptr, nullptr, nullptr, nullptr,
-                 size_t{1}, ncclFloat, ncclSum, comm, nullptr);
+                 {Operation::kAllReduce, 1, ncclFloat}, {}, nullptr, nullptr, size_t{1}, ncclFloat,
+                 ncclSum, comm, nullptr);
 }
 
 ncclComm_t handle(uintptr_t number) { return reinterpret_cast<ncclComm_t>(number << 12); }
