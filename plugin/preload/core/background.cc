@@ -34,7 +34,8 @@ std::thread quiet_thread(const std::function<void()>& task) {
 }
 
 void Background::begin(runtime::Bootstrap& star, Bytes mine, double timeout_s) {
-  ensure(!under_way(), "two exchanges of one communicator at once");
+  const std::lock_guard lock(mutex_);
+  ensure(!thread_.joinable(), "two exchanges of one communicator at once");
   bytes_.clear();
   failure_.clear();
   thread_ = quiet_thread([this, &star, mine = std::move(mine), timeout_s] {
@@ -46,8 +47,14 @@ void Background::begin(runtime::Bootstrap& star, Bytes mine, double timeout_s) {
   });
 }
 
+bool Background::under_way() const noexcept {
+  const std::lock_guard lock(mutex_);
+  return thread_.joinable();
+}
+
 void Background::wait() noexcept {
-  if (under_way()) thread_.join();
+  const std::lock_guard lock(mutex_);
+  if (thread_.joinable()) thread_.join();
 }
 
 std::vector<Background::Bytes> Background::take() {

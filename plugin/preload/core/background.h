@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -11,7 +12,7 @@
 namespace slimccl::overlay {
 
 // Owned by one communicator. While an exchange is under way nobody else uses the connections: who
-// wants to calls wait() first. One thread at a time.
+// wants to calls wait() first. begin() and take() are for one thread at a time, the others for any.
 class Background {
  public:
   using Bytes = std::vector<std::byte>;
@@ -26,11 +27,12 @@ class Background {
   // Returns at once if none is under way, otherwise when it has ended: after its time-out at the
   // latest, or when the connections' cancel flag is set.
   void wait() noexcept;
-  [[nodiscard]] bool under_way() const noexcept { return thread_.joinable(); }
+  [[nodiscard]] bool under_way() const noexcept;
   // Waits; every rank's bytes, by rank. Throws Error if the ranks could not be reached.
   [[nodiscard]] std::vector<Bytes> take();
 
  private:
+  mutable std::mutex mutex_;  // of thread_
   std::thread thread_;
   std::vector<Bytes> bytes_;
   std::string failure_;  // empty: none

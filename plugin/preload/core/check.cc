@@ -35,6 +35,7 @@ bool has_root(Operation op) {
 
 // Compares the calls of one communicator; throws Error if ranks differ or one does not come.
 void compare(Entry& entry, std::span<const Call> calls) {
+  entry.background.wait();
   const std::lock_guard lock(entry.mutex);
   check(entry.star != nullptr, ncclInvalidUsage,
         "SLIMCCL_CHECK: the ranks of this communicator are no longer in contact");

@@ -49,6 +49,8 @@ bool begin_end(Entry& entry, End how) noexcept {
 void end(Entry& entry, End how) noexcept {
   State& state = State::instance();
   entry.set_compressor(nullptr);
+  if (entry.background.under_way()) entry.cancel = true;  // nobody waits for its result any more
+  entry.background.wait();
   try {
     const std::lock_guard lock(entry.mutex);  // who was in a meeting gives it up first
     if (entry.star) {

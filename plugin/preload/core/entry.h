@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "core/background.h"
 #include "core/compressor.h"
 #include "core/counts.h"
 #include "core/policy.h"
@@ -66,6 +67,8 @@ struct Entry {
 
   std::mutex windows_mutex;         // held shortly, and by nobody who waits
   std::vector<Window> window_list;  // under windows_mutex; `windows` are in it
+
+  Background background;  // whoever wants to use the star waits for it first
 
   std::mutex mutex;  // what follows is under it
   std::string name, why;

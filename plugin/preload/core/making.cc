@@ -97,6 +97,7 @@ struct SplitWish {
 
 // All ranks of the parent do this, in no group of theirs together, if their children are to meet.
 Place place_of_split(Entry& parent, int color, int key) {
+  parent.background.wait();
   const std::lock_guard lock(parent.mutex);
   const uint64_t number = meeting(parent, runtime::kSplitSeed);
   Place place = as_parent(parent);
