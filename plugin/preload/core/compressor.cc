@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "core/kernels.h"
 #include "core/state.h"
+#include "device/cuda/memory.h"
 #include "quant/reduce.h"
 #include "runtime/in_place.h"
 #include "runtime/stream/stream_executor.h"
@@ -85,7 +86,7 @@ void enqueue_calls(const std::vector<Compressed>& calls) {
 
 bool Compressor::captures(cudaStream_t stream) const {
   const device::Driver& driver = loaded_gpu()->driver;
-  const device::CurrentContext current(driver, team.context());
+  const device::CurrentContext current(driver, team.arena().context());
   auto status = device::CU_STREAM_CAPTURE_STATUS_NONE;
   const device::CUresult result =
       driver.cuStreamIsCapturing.result(reinterpret_cast<device::CUstream>(stream), &status);
