@@ -1,0 +1,1 @@
+#include "cuda/stream_ranks.h"
