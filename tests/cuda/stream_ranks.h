@@ -89,7 +89,9 @@ class CaseOnDevice {
     const std::vector<std::byte>& input = inputs_[static_cast<size_t>(rank)];
     std::copy(input.begin(), input.end(),
               host_.memory.begin() + static_cast<int64_t>(host_.input_at));
-    driver().cuMemcpyHtoD(memory_.address(), host_.memory.data(), host_.memory.size());
+    if (!host_.memory.empty())
+      driver().cuMemcpyHtoD(memory_.address(), host_.memory.data(), host_.memory.size());
+    driver().cuCtxGetCurrent(&context_);
   }
 
   [[nodiscard]] StreamCall call(StreamTeam& team, CUstream stream) const {
@@ -106,6 +108,7 @@ class CaseOnDevice {
 
   // The stream must have passed the call.
   void expect_right() const {
+    const CurrentContext current(driver(), context_);
     const int ranks = topology_.ranks();
     std::vector<quant::Scalar> scales;
     for (int rank = 0; rank < ranks; ++rank) scales.push_back(case_.scale(rank));
@@ -138,13 +141,14 @@ class CaseOnDevice {
   std::vector<std::vector<std::byte>> inputs_;
   ::slimccl::testing::RankMemory host_;
   DeviceMemory memory_;
+  CUcontext context_ = nullptr;
 };
 
 // One rank of a communicator. Its device is current where it is made.
 struct StreamRank {
   StreamRank(Mail& mail, const topology::Topology& topology, int at_rank, uint64_t arena_bytes,
              int on_device)
-      : rank(at_rank) {
+      : rank(at_rank), messages(mail) {
     auto own_link = std::make_unique<TestLink>(mail, rank, on_device);
     link = own_link.get();
     team = std::make_unique<StreamTeam>(driver(), fold_kernels(), on_device, topology, rank,
@@ -152,6 +156,7 @@ struct StreamRank {
   }
 
   int rank;
+  Mail& messages;
   TestLink* link;
   std::unique_ptr<StreamTeam> team;
 };
