@@ -62,6 +62,9 @@ struct Shape {
 // segment. A whole call has one slice, everybody's.
 [[nodiscard]] uint64_t slice_stride(const Shape& shape, int ranks);
 [[nodiscard]] uint64_t slice_elems(const Shape& shape, int ranks, int rank);
+// In all full segments the plans are equal: only `begin` differs, and it is added when buffers are
+// touched. The shape whose plan serves this segment.
+[[nodiscard]] Shape normalized(const Shape& shape, int ranks);
 
 // The codec per hop. `reduce`: partial sums between nodes; `gather`: what is spread to all (all
 // hops of it).

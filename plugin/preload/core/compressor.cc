@@ -86,7 +86,7 @@ void enqueue_calls(const std::vector<Compressed>& calls) {
 
 bool Compressor::captures(cudaStream_t stream) const {
   const device::Driver& driver = loaded_gpu()->driver;
-  const device::CurrentContext current(driver, team.arena().context());
+  const device::CurrentContext current(driver, team.context());
   auto status = device::CU_STREAM_CAPTURE_STATUS_NONE;
   const device::CUresult result =
       driver.cuStreamIsCapturing.result(reinterpret_cast<device::CUstream>(stream), &status);
