@@ -4,7 +4,8 @@
 // In FOLDER it finds program.0 (and program.1: what a second host thread does), a line each:
 //   call NUMBER all_gather|reduce_scatter|all_reduce TYPE COUNT REDUCTION in|out OFFSET STREAM COMM
 //   group, end, simulate                  ncclGroupStart, ncclGroupEnd, ncclGroupSimulateEnd
-//   capture STREAM, captured STREAM       the calls between go into a graph, which is thrown away
+//   capture STREAM, captured STREAM       the calls between go into a graph, which is thrown away;
+//                                         they may fail, and take their communicator with them
 //   sleep RANK MS, wait                   that rank comes late; wait for all streams
 // Environment: FOLDER, COMMS (how many communicators), THREADS, RANKS_OF ("0,2;1,3": the ranks of
 // each process, one device each), TURNS=1 (two threads' calls alternate), ABORT="RANK CALLS"
@@ -27,7 +28,8 @@ const char* folder;
 static int comm_count, first_device;
 static CUcontext contexts[kMaxLocal];
 static atomic_int aborting, aborted, calls_made;
-static int takes_turns;  // the threads' calls are made in one order on all ranks
+static int capturing, refused[kMaxComms];  // whether a captured call of that communicator failed
+static int takes_turns;                    // the threads' calls are made in one order on all ranks
 static Worker workers[2];
 
 void use_device(int local) { CUDA(set_current(contexts[local])); }
@@ -146,7 +148,7 @@ static void set_up(Worker* worker) {
 
 static void look_for_errors(void) {
   for (int comm = 0; comm < comm_count && !atomic_load(&aborting); ++comm) {
-    for (int i = 0; i < locals; ++i) {
+    for (int i = 0; i < locals && !refused[comm]; ++i) {
       ncclResult_t state = ncclSuccess;
       if (ncclCommGetAsyncError(comms[comm][i], &state) != ncclSuccess) continue;
       if (state != ncclSuccess && state != ncclInProgress)
@@ -180,7 +182,13 @@ static void call_on_all(Worker* worker, const Call* call, int grouped) {
   if (!grouped && locals > 1) must(ncclGroupStart());
   for (int i = 0; i < locals; ++i) {
     use_device(i);
-    must(make_call(call, worker, i));
+    const ncclResult_t result = make_call(call, worker, i);
+    if (capturing && result != ncclSuccess) {
+      printf("REFUSED %d %s\n", (int)result, ncclGetLastError(NULL));
+      refused[call->comm] = 1;
+    } else {
+      must(result);
+    }
   }
   if (!grouped && locals > 1) must(ncclGroupEnd());
   atomic_fetch_add(&calls_made, 1);
@@ -193,6 +201,7 @@ static void sleep_if_told(int rank, int milliseconds) {
 }
 
 static void capture(Worker* worker, int stream, int begins) {
+  capturing = begins;
   for (int i = 0; i < locals; ++i) {
     use_device(i);
     CUgraph graph = NULL;
@@ -265,7 +274,7 @@ int main(void) {
   for (int comm = 0; comm < comm_count; ++comm) {
     for (int i = 0; i < locals; ++i) {
       use_device(i);
-      must(ncclCommDestroy(comms[comm][i]));
+      must(refused[comm] ? ncclCommAbort(comms[comm][i]) : ncclCommDestroy(comms[comm][i]));
     }
   }
   printf("DONE\n");
