@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "core/judge.h"
 #include "core/kernels.h"
 #include "core/state.h"
 #include "device/cuda/memory.h"
@@ -30,11 +31,12 @@ void set_scale(Compressed& one, Entry& entry, const Call& call) {
   one.device_scale = scale.device;
 }
 
-Compressed prepare(Entry& entry, const Call& call, const Buffers& buffers) {
+Compressed prepare(Entry& entry, const Call& call, const Outcome& outcome, const Buffers& buffers) {
   Compressed one{.compressor = entry.compressor_now(),
                  .entry = &entry,
                  .shape = {.op = collective_of(call.op), .type = call.type, .count = call.count},
-                 .codecs = codecs_of(State::instance().policy.profile, call.op),
+                 .row = outcome.row,
+                 .codecs = outcome.codecs,
                  .buffers = buffers,
                  .in_place = false,
                  .scale = 1,
@@ -55,7 +57,7 @@ Compressed prepare(Entry& entry, const Call& call, const Buffers& buffers) {
 runtime::StreamCall to_stream_call(const Compressed& one) {
   return {.team = &one.compressor->team,
           .shape = one.shape,
-          .row = &collectives::find_row(one.shape.op, "two_hop"),
+          .row = one.row,
           .codecs = one.codecs,
           .input = static_cast<const std::byte*>(one.buffers.from),
           .output = static_cast<std::byte*>(one.buffers.into),
@@ -84,6 +86,12 @@ void enqueue_calls(const std::vector<Compressed>& calls) {
 
 }  // namespace
 
+Compressor::Compressor(const Gpu& gpu, int device, const topology::Topology& topology, int rank,
+                       std::unique_ptr<RealLink> messages, uint64_t arena_bytes)
+    : link(messages.get()),
+      team(gpu.driver, gpu.kernels, device, topology, rank, std::move(messages), arena_bytes),
+      sampler(gpu.driver, team.context()) {}
+
 bool Compressor::captures(cudaStream_t stream) const {
   const device::Driver& driver = loaded_gpu()->driver;
   const device::CurrentContext current(driver, team.context());
@@ -103,17 +111,15 @@ std::shared_ptr<Compressor> make_compressor(const slimccl_nccl& nccl, ncclComm_t
   check(nccl.CommCuDevice != nullptr && nccl.CommCuDevice(comm, &device) == ncclSuccess,
         ncclInternalError, "the real NCCL does not tell the communicator's device");
   auto link = std::make_unique<RealLink>(nccl, comm, State::instance().issuing);
-  RealLink* const theirs = link.get();
-  return std::shared_ptr<Compressor>(new Compressor{
-      .team = {gpu->driver, gpu->kernels, device, topology, rank, std::move(link), arena_bytes},
-      .link = theirs});
+  return std::make_shared<Compressor>(*gpu, device, topology, rank, std::move(link), arena_bytes);
 }
 
-ncclResult_t compress(Entry& entry, const Call& call, const Buffers& buffers) noexcept {
+ncclResult_t compress(Entry& entry, const Call& call, const Outcome& outcome,
+                      const Buffers& buffers) noexcept {
   try {
     entry.need_whole();
     std::vector<Compressed> one;
-    one.push_back(prepare(entry, call, buffers));
+    one.push_back(prepare(entry, call, outcome, buffers));
     ThreadState& thread = ThreadState::current();
     if (thread.depth == 0) return enqueue_all(one);
     thread.compressed.push_back(std::move(one.front()));

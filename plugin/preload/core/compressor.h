@@ -6,17 +6,24 @@
 #include <vector>
 
 #include "collectives/plan.h"
+#include "core/kernels.h"
 #include "core/policy.h"
 #include "core/real_link.h"
+#include "core/sampler.h"
 
 namespace slimccl::overlay {
 
 struct Entry;
+struct Outcome;
 
 // What one communicator compresses with. Lives as long as a call that uses it, or its entry.
 struct Compressor {
+  Compressor(const Gpu& gpu, int device, const topology::Topology& topology, int rank,
+             std::unique_ptr<RealLink> messages, uint64_t arena_bytes);
+
+  RealLink* const link;  // the team's
   runtime::StreamTeam team;
-  RealLink* link;  // the team's
+  Sampler sampler;
 
   // Whether the stream is being captured, or must not be asked because another one is.
   [[nodiscard]] bool captures(cudaStream_t stream) const;
@@ -39,6 +46,7 @@ struct Compressed {
   std::shared_ptr<Compressor> compressor;
   Entry* entry;
   collectives::Shape shape;
+  const collectives::Row* row;
   collectives::Codecs codecs;
   Buffers buffers;
   bool in_place;
@@ -47,7 +55,7 @@ struct Compressed {
 };
 
 // Enqueues the call; inside a group, at the group's end. Returns what the caller gets.
-[[nodiscard]] ncclResult_t compress(Entry& entry, const Call& call,
+[[nodiscard]] ncclResult_t compress(Entry& entry, const Call& call, const Outcome& outcome,
                                     const Buffers& buffers) noexcept;
 // The calls of a group, in their order. A failure in the middle of a call breaks its communicators:
 // every later call of theirs that carries data returns it.

@@ -42,6 +42,7 @@ void Entry::reset() {
   counts.clear();
   scalars.clear();
   judged.fill({});
+  evidence.reset();
   name.clear();
   why.clear();
   star.reset();

@@ -18,6 +18,7 @@
 #include "core/background.h"
 #include "core/compressor.h"
 #include "core/counts.h"
+#include "core/evidence.h"
 #include "core/policy.h"
 #include "core/record.h"
 #include "core/scalars.h"
@@ -30,7 +31,7 @@ namespace slimccl::overlay {
 struct Judged {
   Call call{};
   bool windowed = false, known = false;
-  Reason reason = Reason::kNotAgreed;
+  Decision decision{};
   Savings saved{};
 };
 
@@ -68,7 +69,9 @@ struct Entry {
   std::mutex windows_mutex;         // held shortly, and by nobody who waits
   std::vector<Window> window_list;  // under windows_mutex; `windows` are in it
 
-  Background background;  // whoever wants to use the star waits for it first
+  std::mutex evidence_mutex;  // of the next two; calls of one communicator come one by one
+  std::optional<EvidenceTable> evidence;  // there if its calls may be compressed
+  Background background;                  // whoever wants to use the star waits for it first
 
   std::mutex mutex;  // what follows is under it
   std::string name, why;

@@ -3,20 +3,15 @@
 #pragma once
 
 #include "core/check.h"
+#include "core/judge.h"
 #include "core/state.h"
 
 namespace slimccl::overlay {
 
-// Judges the call and counts it; kCompressed: the real NCCL does not get it. No lock that
-// communicators share, no allocation.
-[[nodiscard]] Reason count(Entry& entry, const Call& call, const Buffers& buffers) noexcept;
-
-// Whether one of the buffers lies in a window. It follows from what the program registered alone,
-// never from what other threads do: ranks that call alike conclude alike.
-[[nodiscard]] bool in_window(Entry& entry, const void* from, const void* into);
-
-// The error of a communicator that a compressed call has broken.
-[[nodiscard]] ncclResult_t refuse_broken(const Entry& entry) noexcept;
+// Judges the call and counts it; kCompressed: the real NCCL does not get it. An error if the ranks
+// can no longer agree, or a compressed call has broken the communicator: nobody gets it then.
+[[nodiscard]] ncclResult_t count(Entry& entry, const Call& call, const Buffers& buffers,
+                                 Outcome& outcome) noexcept;
 
 template <class... Parameters, class... Arguments>
 ncclResult_t forward(const slimccl_nccl* real, const char* name,
@@ -33,10 +28,11 @@ ncclResult_t forward(const slimccl_nccl* real, const char* name,
     if (entry.checks.load(std::memory_order_relaxed)) [[unlikely]] {
       if (const ncclResult_t bad = check_call(entry, call); bad != ncclSuccess) return bad;
     }
-    const Reason reason = count(entry, call, buffers);
-    if (reason == Reason::kCompressed) return compress(entry, call, buffers);
-    if (entry.broken.load(std::memory_order_relaxed)) [[unlikely]]
-      return refuse_broken(entry);
+    Outcome outcome;
+    if (const ncclResult_t bad = count(entry, call, buffers, outcome); bad != ncclSuccess) {
+      return bad;
+    }
+    if (outcome.reason == Reason::kCompressed) return compress(entry, call, outcome, buffers);
   }
   const auto run = real->*function;
   if (run == nullptr) [[unlikely]]

@@ -33,7 +33,7 @@ Record own_record(const Entry& entry) {
   record.version = SLIMCCL_RECORD_VERSION;
   record.messages = concat("q8:1 q4s:1 bootstrap:", runtime::wire::kVersion);
   record.node = topology::node_identity(state.settings);
-  record.settings = settings_text(state.settings);
+  record.settings = settings_text(state.policy);
   record.name = entry.name;
   // Loading takes memory of the GPU: only where calls might be compressed.
   record.kernels = state.policy.profile != Profile::kExact ? load_kernels() : kKernelsNotTried;
@@ -70,7 +70,10 @@ void equip(Entry& entry, Verdict& verdict) {
   for (const auto& bytes : entry.star->all_gather(mine, State::instance().settings.agree_s)) {
     failures.emplace_back(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   }
-  if (std::ranges::all_of(failures, &std::string::empty)) return;
+  if (std::ranges::all_of(failures, &std::string::empty)) {
+    entry.evidence.emplace(State::instance().policy.profile);
+    return;
+  }
   refuse(Reason::kArena, concat("no arena of ", verdict.arena_bytes >> 20,
                                 " MiB (SLIMCCL_ARENA_MB): ", runtime::who_says_what(failures)));
 }
@@ -121,6 +124,10 @@ void settle(Entry& entry, Verdict verdict, int speaker) {
   entry.standing.store(verdict.standing, std::memory_order_release);
   entry.checks = verdict.checks;
   announce(entry, verdict.warns, speaker);
+  const std::string warning = activation_warning(State::instance().policy, entry.name);
+  if (verdict.standing == Reason::kCompressible && entry.rank == 0 && !warning.empty()) {
+    log::warn("overlay: ", entry.name, ": ", warning);
+  }
 }
 
 }  // namespace

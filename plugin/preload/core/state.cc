@@ -15,8 +15,7 @@ State& State::instance() {
   return self;
 }
 
-State::State()
-    : settings(config()), policy{profile_from_name(settings.profile), settings.floor_elems} {}
+State::State() : settings(config()), policy(policy_from(settings)) {}
 
 Entry& State::begin(const slimccl_nccl* nccl, ncclComm_t comm, int rank, int ranks,
                     std::string name) {

@@ -100,7 +100,8 @@ class Ranks(unittest.TestCase):
         report = os.path.join(self.folder, "report-%p.json")
         plain = self.run_ranks("basic")
         ranks = self.run_ranks("basic", preload=self.installed(),
-                               env={"SLIMCCL_PROFILE": "audit", "SLIMCCL_FLOOR": 1000, "SLIMCCL_REPORT": report})
+                               env={"SLIMCCL_PROFILE": "audit", "SLIMCCL_FLOOR": 1000, "SLIMCCL_NET_GBITS": 0.1,
+                                    "SLIMCCL_REPORT": report})
         self.assertEqual(self.sums(ranks), self.sums(plain))
         for rank in ranks:
             self.assert_live(rank, 12, "audit")
