@@ -20,7 +20,8 @@ std::string_view name(Reducing reducing) {
 std::string text_of(const Tuple& tuple) {
   if (tuple == Tuple{}) return "nothing";
   const bool known = element_bytes(tuple.type) != 0;
-  return concat(overlay::name(tuple.op), " of ", tuple.count, " x ",
+  return concat(overlay::name(tuple.op), " of ",
+                tuple.count > 0 ? concat(tuple.count, " x ") : "any number of ",
                 known ? quant::type_name(tuple.type) : "an unknown type", name(tuple.reducing));
 }
 
@@ -103,13 +104,17 @@ size_t EvidenceTable::index_of(const Kind& kind) {
   if (const auto found = places_.find(kind); found != places_.end()) return found->second;
   if (kinds_.size() == kMostKinds) return kMostKinds - 1;
   const size_t index = kinds_.size();
-  const bool last = index == kMostKinds - 1;
-  kinds_.push_back(last ? Kind{} : kind);
+  kinds_.push_back(index == kMostKinds - 1 ? Kind{} : kind);
   own_.emplace_back();
   seen_.push_back(0);
   words_.push_back(Evidence::kNone);
-  if (!last) places_.emplace(kind, index);
+  places_.emplace(kind, index);
   return index;
+}
+
+void EvidenceTable::pass(const Call& call) {
+  before_ = tuple_of(call);
+  before_.count = 0;  // it may depend on the batch: every step would bring new kinds
 }
 
 EvidenceTable::Seen EvidenceTable::see(const Call& call, bool in_place) {

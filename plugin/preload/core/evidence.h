@@ -24,7 +24,7 @@ struct Tuple {
   Operation op = Operation::kBroadcast;  // of no elements: before the first call
   Reducing reducing = Reducing::kNothing;
   ncclDataType_t type = ncclInt8;
-  uint64_t count = 0;
+  uint64_t count = 0;  // 0 of what asks for no evidence
 
   bool operator==(const Tuple&) const = default;
 };
@@ -75,7 +75,7 @@ class EvidenceTable {
   explicit EvidenceTable(Profile profile) : profile_(profile) {}
 
   // Send and recv are not calls of all ranks: they do not come here.
-  void pass(const Call& call) { before_ = tuple_of(call); }
+  void pass(const Call& call);
   [[nodiscard]] Duty next_call() { return duty_at(++calls_); }
   [[nodiscard]] Seen see(const Call& call, bool in_place);
   void note(size_t kind, Content content);

@@ -24,6 +24,8 @@ constexpr double kMostZeroed = 0.10;
 // in most places (0 to 12 % in those windows, for eight gradients), but each that becomes zero is
 // then divided by. Gradients have both signs, norms' gains are of one size.
 constexpr double kMostZeroedOfPositive = 0.02;
+// Of a single run: only codes come so far, also where they fill but a part of the input.
+constexpr double kMostZeroedOfRun = 0.5;
 
 float element(const std::byte* at, ncclDataType_t type) {
   if (type == ncclFloat32) {
@@ -40,18 +42,19 @@ bool is_finite(float value) {
   return (quant::bits_of(value) & quant::kMagnitudeMask) < quant::kInfinityBits;
 }
 
-}  // namespace
+double share(const Look& look) {
+  return static_cast<double>(look.zeroed) / static_cast<double>(look.nonzero);
+}
 
-Look look_at(ConstBytes sample, ncclDataType_t type) {
-  ensure(quant::is_float(type), "only floating-point calls are sampled");
-  const uint64_t width = quant::type_bytes(type), elems = sample.size() / width;
+Look look_at_run(ConstBytes run, ncclDataType_t type) {
+  const uint64_t width = quant::type_bytes(type), elems = run.size() / width;
   Look look;
   std::array<float, Q8::kBlock> block;
   for (uint64_t begin = 0; begin < elems; begin += block.size()) {
     const uint64_t length = std::min<uint64_t>(block.size(), elems - begin);
     uint32_t absmax = 0;
     for (uint64_t i = 0; i < length; ++i) {
-      const float value = element(&sample[(begin + i) * width], type);
+      const float value = element(&run[(begin + i) * width], type);
       block[i] = is_finite(value) ? value : 0;
       absmax = std::max(absmax, quant::bits_of(block[i]) & quant::kMagnitudeMask);
     }
@@ -66,11 +69,38 @@ Look look_at(ConstBytes sample, ncclDataType_t type) {
   return look;
 }
 
+}  // namespace
+
+std::vector<SampleRun> sample_runs(uint64_t elems) {
+  if (elems <= kSampleElems) return {{0, elems}};
+  constexpr uint64_t kRuns = kSampleElems / kRunElems;
+  const uint64_t step = (elems - kRunElems) / (kRuns - 1);
+  std::vector<SampleRun> runs;
+  for (uint64_t i = 0; i + 1 < kRuns; ++i) runs.push_back({i * step, kRunElems});
+  runs.push_back({elems - kRunElems, kRunElems});
+  return runs;
+}
+
+Look look_at(ConstBytes sample, ncclDataType_t type) {
+  ensure(quant::is_float(type), "only floating-point calls are sampled");
+  const uint64_t run_bytes = kRunElems * quant::type_bytes(type);
+  Look all;
+  for (; !sample.empty(); sample = sample.subspan(std::min(run_bytes, sample.size()))) {
+    const Look run = look_at_run(sample.first(std::min(run_bytes, sample.size())), type);
+    all.nonzero += run.nonzero;
+    all.zeroed += run.zeroed;
+    all.negative += run.negative;
+    // Of too few elements a share says little.
+    if (run.nonzero >= Q8::kBlock) all.worst = std::max(all.worst, share(run));
+  }
+  return all;
+}
+
 Content content_of(const Look& look) {
   if (look.nonzero == 0) return Content::kNothing;
   const double most = look.negative == 0 ? kMostZeroedOfPositive : kMostZeroed;
-  const double share = static_cast<double>(look.zeroed) / static_cast<double>(look.nonzero);
-  return share > most ? Content::kImplausible : Content::kPlausible;
+  const bool bad = share(look) > most || look.worst > kMostZeroedOfRun;
+  return bad ? Content::kImplausible : Content::kPlausible;
 }
 
 }  // namespace slimccl::overlay

@@ -156,7 +156,17 @@ TEST(OverlayEvidence, KindsDifferByCallAndByTheCallBefore) {
   EXPECT_EQ(kind_after(kSum, kScatterScaled),
             kind_after(kSum, {kReduceScatter, 4000, ncclFloat, static_cast<ncclRedOp_t>(10)}))
       << "torch makes the operation anew for every call";
+  EXPECT_EQ(kind_after({kAllReduce, 5, ncclFloat}, kWeightGather),
+            kind_after({kAllReduce, 6, ncclFloat}, kWeightGather))
+      << "the sizes of exact calls may change with every batch";
+  const size_t after_many = table.see(kWeightGather, true).kind;
+  (void)table.see({kAllGather, 5000, ncclBfloat16}, true);
+  EXPECT_NE(table.see(kWeightGather, true).kind, after_many) << "those of others do not";
   EXPECT_EQ(to_text(table.kind(first)), "all_gather of 4000 x bf16 after nothing");
+  EXPECT_EQ(to_text(table.kind(after_many)),
+            "all_gather of 4000 x bf16 after all_gather of 4000 x bf16");
+  EXPECT_EQ(to_text(table.kind(kind_after(kSum, kAvg))),
+            "all_reduce of 4000 x fp32, avg after all_reduce of any number of fp32, sum");
 }
 
 TEST(OverlayEvidence, TooManyKindsShareAPlaceThatIsNeverPromoted) {
@@ -208,9 +218,10 @@ TEST(OverlayEvidence, ASnapshotSpeaksOfItsPointOnly) {
   ranks.see(kAvg, false);
   const auto changes = ranks.tables[0].apply(words);
   ASSERT_EQ(changes.size(), 1u);
-  EXPECT_THAT(ranks.tables[0].to_text(changes[0]),
-              HasSubstr("reduce_scatter of 4000 x fp32, avg after broadcast of 1 x fp32: is "
-                        "compressed from here on"));
+  EXPECT_THAT(
+      ranks.tables[0].to_text(changes[0]),
+      HasSubstr("reduce_scatter of 4000 x fp32, avg after broadcast of any number of fp32: is "
+                "compressed from here on"));
   EXPECT_EQ(ranks.tables[0].see(kScatterAvg, false).word, Evidence::kNone) << "after kAvg";
   ranks.tables[0].pass({kBroadcast, 1, ncclFloat});
   EXPECT_EQ(ranks.tables[0].see(kAvg, false).word, Evidence::kNone) << "came later";

@@ -158,6 +158,34 @@ TEST(OverlayPlausible, PackedCodesAreRefusedUnderEveryLabel) {
   }
 }
 
+TEST(OverlayPlausible, CodesInASmallPartOfTheInputAreFound) {
+  Floats values = drawn(normal);
+  std::mt19937 random(6);
+  for (size_t i = 0; i < kRunElems; ++i) {
+    values[3 * kRunElems + i] = quant::bf16_to_float(static_cast<uint16_t>(random()));
+  }
+  const Look look = look_at(std::as_bytes(std::span(values)), ncclFloat32);
+  EXPECT_LT(look.zeroed * 10, look.nonzero) << "few of all";
+  EXPECT_GT(look.worst, 0.9);
+  EXPECT_EQ(content(values, ncclBfloat16), Content::kImplausible);
+}
+
+TEST(OverlayPlausible, ASampleIsSpreadOverTheInput) {
+  EXPECT_EQ(sample_runs(0), (std::vector<SampleRun>{{0, 0}}));
+  EXPECT_EQ(sample_runs(kSampleElems), (std::vector<SampleRun>{{0, kSampleElems}}));
+  for (const uint64_t elems : {kSampleElems + 1, uint64_t{65536}, uint64_t{1} << 40}) {
+    const auto runs = sample_runs(elems);
+    ASSERT_EQ(runs.size(), kSampleElems / kRunElems);
+    EXPECT_EQ(runs.front().begin, 0u);
+    EXPECT_EQ(runs.back().begin + kRunElems, elems);
+    for (size_t i = 0; i < runs.size(); ++i) {
+      EXPECT_EQ(runs[i].elems, kRunElems);
+      const uint64_t free_from = i == 0 ? 0 : runs[i - 1].begin + kRunElems;
+      EXPECT_GE(runs[i].begin, free_from);
+    }
+  }
+}
+
 TEST(OverlayPlausible, WhatQ8MakesZeroIsCountedByItsOwnRule) {
   Floats block(64, 1.0f);
   block[0] = -127;
