@@ -40,8 +40,10 @@ Reason judge(Entry& entry, const Policy& policy, const Call& call, const void* f
     }
   }
   if (judged.reason == Reason::kCompressible) {
-    Counts::add(entry.counts.exact_bytes, judged.saved.exact_bytes);
-    Counts::add(entry.counts.compressed_bytes, judged.saved.compressed_bytes);
+    const auto op = static_cast<size_t>(call.op);
+    Counts::add(entry.counts.compressed_elems[op], call.count);
+    Counts::add(entry.counts.exact_bytes[op], judged.saved.exact_bytes);
+    Counts::add(entry.counts.compressed_bytes[op], judged.saved.compressed_bytes);
   }
   return judged.reason;
 }

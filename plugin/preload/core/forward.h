@@ -1,8 +1,11 @@
 // The way of every call that carries data: counted, compared if asked for, handed to the real NCCL.
 #pragma once
 
+#include <tuple>
+
 #include "core/check.h"
 #include "core/state.h"
+#include "core/trace.h"
 
 namespace slimccl::overlay {
 
@@ -29,6 +32,8 @@ ncclResult_t forward(const slimccl_nccl* real, const char* name,
     if (entry.checks.load(std::memory_order_relaxed)) [[unlikely]] {
       if (const ncclResult_t bad = check_call(entry, call); bad != ncclSuccess) return bad;
     }
+    if (tracing()) [[unlikely]]
+      trace(entry, call, from, into, std::get<sizeof...(arguments) - 1>(std::tie(arguments...)));
     count(entry, call, from, into);
   }
   const auto run = real->*function;

@@ -10,6 +10,7 @@ void Entry::reset() {
   standing = Reason::kNotAgreed;
   checks = ended = joining = cancel = false;
   rank = -1;
+  number = 0;
   ranks = windows = 0;
   counts.clear();
   judged.fill({});
