@@ -86,11 +86,10 @@ def loss_of(model, text):
 
 
 def report(step, loss):
-    """All bits of the mean loss, from rank 0."""
+    """All bits of the mean loss."""
     mean = loss.detach().float().clone()
     dist.all_reduce(mean, op=dist.ReduceOp.AVG)
-    if dist.get_rank() == 0:
-        print(f"step {step} loss {mean.item().hex()} = {mean.item():.6f}", flush=True)
+    print(f"step {step} loss {mean.item().hex()} = {mean.item():.6f}", flush=True)
 
 
 def finish(parameters):
