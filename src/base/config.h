@@ -14,11 +14,15 @@ namespace slimccl {
 // X(type, field, "VARIABLE", default, "help")
 #define SLIMCCL_SETTINGS(X)                                                                        \
   X(std::string, profile, "SLIMCCL_PROFILE", "exact",                                              \
-    "what is compressed between nodes: exact (nothing) or zeropp (all-gathers as weights in q8, "  \
-    "reduce-scatters and all-reduces as gradients in q4s). Must agree on all ranks, else the "     \
-    "communicator is exact. Over NCCL (LD_PRELOAD) also audit: nothing, but the report says what " \
-    "zeropp would have saved; there zeropp and auto are audit as yet, elsewhere audit and auto "   \
-    "are exact")                                                                                   \
+    "what is compressed between nodes: exact (nothing) or zeropp (all-gathers as weights in "      \
+    "q8, reduce-scatters and all-reduces as gradients in q4s). Over NCCL (LD_PRELOAD) also "       \
+    "auto (only what all ranks have seen to be weights or gradients) and audit (nothing, but "     \
+    "the report says what zeropp would have saved); elsewhere these two are exact. Must agree"     \
+    " on all ranks, else the communicator is exact")                                               \
+  X(std::string, rules, "SLIMCCL_RULES", "",                                                       \
+    "over NCCL: what calls carry, in your own words: \"tp*=exact; "                                \
+    "dp*:reduce_scatter=gradients\", or the path of a TOML file (docs/policy.md). Must agree "     \
+    "on all ranks")                                                                                \
   X(uint64_t, floor_elems, "SLIMCCL_FLOOR", 65536,                                                 \
     "calls with fewer elements per rank than this stay exact")                                     \
   X(uint64_t, segment_elems, "SLIMCCL_SEGMENT", 65536,                                             \

@@ -9,10 +9,7 @@
 namespace slimccl::collectives {
 namespace {
 
-// Assumed until they are measured at set-up: one core's codec and copy speed, and the time of one
-// message.
-constexpr double kCodecBytesPerSecond = 20e9;  // of fp32
-constexpr double kNodeBytesPerSecond = 4e9;
+// Assumed until it is measured at set-up: the time of one message.
 constexpr double kSecondsPerStep[] = {10e-6, 50e-6};    // in a node, between nodes
 constexpr double kSecondsPerMessage[] = {2e-6, 15e-6};  // likewise; of the rank that sends most
 
@@ -27,14 +24,6 @@ void for_each_override(std::string_view text, Body&& body) {
           "\" is not of the form operation=row, e.g. reduce_scatter=exact");
     body(collective_from_name(item.substr(0, equals)), item.substr(equals + 1));
   }
-}
-
-std::string_view overridden_row(Collective op, std::string_view overrides) {
-  std::string_view row;
-  for_each_override(overrides, [&](Collective named, std::string_view name) {
-    if (named == op) row = name;
-  });
-  return row;
 }
 
 // Fills in why no lossy row may carry the call; false if one may.
@@ -79,6 +68,14 @@ double contention(const Load& load) {
 
 }  // namespace
 
+std::string_view overridden_row(Collective op, std::string_view overrides) {
+  std::string_view row;
+  for_each_override(overrides, [&](Collective named, std::string_view name) {
+    if (named == op) row = name;
+  });
+  return row;
+}
+
 Codecs codecs_of_profile(Collective op) {
   switch (op) {
     case Collective::kAllGather:
@@ -95,7 +92,7 @@ Codecs codecs_of_profile(Collective op) {
 }
 
 double estimated_seconds(const Row& row, const Shape& call, const Topology& topology,
-                         const Codecs& codecs, double net_bytes_per_s) {
+                         const Codecs& codecs, double net_bytes_per_s, const Rates& rates) {
   const Codecs used = row.lossy ? codecs : Codecs{};
   const Shape shape = cut_by(row, call);
   const Load load = row.load(shape, topology, used);
@@ -110,8 +107,11 @@ double estimated_seconds(const Row& row, const Shape& call, const Topology& topo
                    load.steps_between_nodes * kSecondsPerStep[1] +
                    static_cast<double>(load.messages_in_node) * kSecondsPerMessage[0] +
                    static_cast<double>(load.messages_between_nodes) * kSecondsPerMessage[1] +
-                   contention(load) * across / net_bytes_per_s + per_node / kNodeBytesPerSecond;
-  if (row.lossy) seconds += sizeof(float) * coded_elems(shape, topology) / kCodecBytesPerSecond;
+                   contention(load) * across / net_bytes_per_s + per_node / rates.node_bytes_per_s;
+  if (row.lossy) {
+    seconds += rates.lossy_start_s +
+               sizeof(float) * coded_elems(shape, topology) / rates.codec_bytes_per_s;
+  }
   return seconds;
 }
 

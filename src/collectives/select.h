@@ -35,8 +35,24 @@ void check_overrides(const std::string& overrides);
 // What compression means for an operation (profile zeropp): the tensor's own type where nothing is.
 [[nodiscard]] Codecs codecs_of_profile(Collective op);
 
+// The row that `overrides` names for this operation; empty if none.
+[[nodiscard]] std::string_view overridden_row(Collective op, std::string_view overrides);
+
+// What the cost model takes the ranks' machines to do. Assumed, not measured.
+struct Rates {
+  double codec_bytes_per_s;  // of fp32 encoded and decoded
+  double node_bytes_per_s;   // from a rank to the others of its node
+  double lossy_start_s;      // what a compressed call costs besides: kernels to launch
+};
+// One core's codec and copy speed.
+inline constexpr Rates kHostRates{20e9, 4e9, 0};
+// Of a GPU of this decade, nothing of it measured here: codecs at a third of a memory bandwidth of
+// 3e12 bytes/s, PCIe or a part of NVLink in the node, some ten launches of 5 us.
+inline constexpr Rates kGpuRates{1e12, 50e9, 50e-6};
+
 // The cost model's estimate: bytes over each tier's rate, plus the codecs' work, plus latencies.
 [[nodiscard]] double estimated_seconds(const Row& row, const Shape& call, const Topology& topology,
-                                       const Codecs& codecs, double net_bytes_per_s);
+                                       const Codecs& codecs, double net_bytes_per_s,
+                                       const Rates& rates = kHostRates);
 
 }  // namespace slimccl::collectives

@@ -33,10 +33,16 @@ Reason judge(Entry& entry, const Policy& policy, const Call& call, const void* f
   const std::lock_guard lock(entry.judged_mutex);
   Judged& judged = entry.judged[(hash ^ hash >> 32) % entry.judged.size()];
   if (!same(judged, call, windowed)) {
-    judged = {call, windowed, true, classify(call, policy, {standing, entry.ranks, windowed}), {}};
-    if (judged.reason == Reason::kCompressible) {
-      // Settled before `standing` was, and not changed since: no lock is needed.
-      judged.saved = savings(call, policy, *entry.topology, entry.rank);
+    // Name and topology were settled before `standing` was, and do not change: no lock is needed.
+    const Decision decision = decide(call, policy,
+                                     {.standing = standing,
+                                      .ranks = entry.ranks,
+                                      .windowed = windowed,
+                                      .comm = entry.name,
+                                      .topology = &*entry.topology});
+    judged = {call, windowed, true, decision.reason, {}};
+    if (decision.row != nullptr) {
+      judged.saved = savings(call, decision.codecs, *entry.topology, entry.rank);
     }
   }
   if (judged.reason == Reason::kCompressible) {

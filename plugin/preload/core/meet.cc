@@ -30,7 +30,7 @@ Record own_record(const Entry& entry) {
   record.version = SLIMCCL_RECORD_VERSION;
   record.messages = concat("q8:1 q4s:1 bootstrap:", runtime::wire::kVersion);
   record.node = topology::node_identity(state.settings);
-  record.settings = settings_text(state.settings);
+  record.settings = settings_text(state.policy);
   record.name = entry.name;
   // Loading takes memory of the GPU: only where calls might be compressed.
   record.kernels = state.policy.profile != Profile::kExact ? load_kernels() : kKernelsNotTried;

@@ -1,6 +1,7 @@
 #include "core/record.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cstring>
 #include <type_traits>
@@ -97,8 +98,11 @@ Record record_from_bytes(ConstBytes bytes, std::string_view own_version) {
   return record;
 }
 
-std::string settings_text(const Config& config) {
-  return concat("profile=", config.profile, " floor=", config.floor_elems, " algo=", config.algo);
+std::string settings_text(const Policy& policy) {
+  std::array<char, 32> net{};  // all digits: what is equal as text must be equal
+  std::to_chars(net.data(), net.data() + net.size(), policy.net_bytes_per_s);
+  return concat("profile=", name(policy.profile), " floor=", policy.floor_elems,
+                " algo=", policy.algo, " net=", net.data(), " rules=", digest(policy.rules));
 }
 
 Verdict agree(std::span<const Record> records) {

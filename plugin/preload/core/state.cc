@@ -20,13 +20,14 @@ State& State::instance() {
 namespace {
 
 // What would compress audits as yet.
-Profile profile_of(const Config& settings) {
-  return settings.profile == "exact" ? Profile::kExact : Profile::kAudit;
+Policy without_compression(Policy policy) {
+  if (policy.compresses()) policy.profile = Profile::kAudit;
+  return policy;
 }
 
 }  // namespace
 
-State::State() : settings(config()), policy{profile_of(settings), settings.floor_elems} {}
+State::State() : settings(config()), policy(without_compression(policy_from(settings))) {}
 
 Entry& State::begin(const slimccl_nccl* nccl, ncclComm_t comm, int rank, int ranks,
                     std::string name) {

@@ -100,7 +100,8 @@ class Ranks(unittest.TestCase):
         report = os.path.join(self.folder, "report-%p.json")
         plain = self.run_ranks("basic")
         ranks = self.run_ranks("basic", preload=self.installed(),
-                               env={"SLIMCCL_PROFILE": "audit", "SLIMCCL_FLOOR": 1000, "SLIMCCL_REPORT": report})
+                               env={"SLIMCCL_PROFILE": "audit", "SLIMCCL_FLOOR": 1000, "SLIMCCL_NET_GBITS": 0.1,
+                                    "SLIMCCL_REPORT": report})
         self.assertEqual(self.sums(ranks), self.sums(plain))
         for rank in ranks:
             self.assert_live(rank, 12, "audit")
@@ -156,6 +157,23 @@ class Ranks(unittest.TestCase):
         for line in self.warnings(ranks):
             self.assertIn("the trace SLIMCCL_TRACE ends: cannot open /nowhere/at/all: No such file", line)
 
+    def test_a_rule_decides_what_it_names(self):
+        report = os.path.join(self.folder, "report-%p.json")
+        ranks = self.run_ranks("basic", preload=self.installed(),
+                               env={"SLIMCCL_PROFILE": "audit", "SLIMCCL_FLOOR": 1000, "SLIMCCL_NET_GBITS": 0.1,
+                                    "SLIMCCL_RULES": "w*:all_gather=exact", "SLIMCCL_REPORT": report})
+        with open(report.replace("%p", str(ranks[0].process.pid))) as file:
+            calls = json.load(file)["total"]["calls"]
+        self.assertEqual(calls["all_gather"], {"rule": 2})
+        self.assertIn("would be compressed", calls["all_reduce"])
+
+    def test_rules_that_cannot_be_used_are_told_and_harm_nobody(self):
+        plain = self.run_ranks("basic")
+        ranks = self.run_ranks("basic", preload=self.installed(), env={"SLIMCCL_RULES": "w*=lossy"})
+        self.assertEqual(self.sums(ranks), self.sums(plain))
+        for rank in ranks:
+            self.assertRegex(rank.text, 'WARN .*rule "w\\*=lossy": .*expected exact, weights or gradients')
+
     def test_a_node_without_the_preload(self):
         plain = self.run_ranks("basic")
         away = {"LD_PRELOAD": ""}
@@ -178,7 +196,7 @@ class Ranks(unittest.TestCase):
 
     def test_a_rank_with_other_settings(self):
         ranks = self.run_ranks("basic", preload=self.installed(), of_rank={1: {"SLIMCCL_FLOOR": 5}})
-        self.assert_exact_with_one_warning(ranks, r"ranks 0, 2, 3: profile=exact floor=65536 algo=; rank 1: .*floor=5")
+        self.assert_exact_with_one_warning(ranks, r"ranks 0, 2, 3: profile=exact floor=65536 .*; rank 1: .*floor=5")
 
     def test_no_tag_is_exact_at_once(self):
         ranks = self.run_ranks("basic", preload=self.installed(), env={"SLIMCCL_ID_TAG": 0})
