@@ -21,6 +21,7 @@ RANKS = 4
 # So many times fewer bytes between nodes than the exact two-level scheme sends; in bits a number
 # 16 or 32 beside 8.25 (q8) and 4.27 (q4s).
 WEIGHTS_BF16, GRADIENTS_FP32, GRADIENTS_BF16 = 1.9, 7.0, 3.6
+AGREED = 128  # the call from which on what was seen counts
 SENT = re.compile(r"NOTICE rank 0: .* (\d+) bytes sent to other nodes")
 
 
@@ -106,6 +107,30 @@ class Compressed(trainers_test.TrainerTest):
 
     def test_zeropp_of_zero3(self):
         self.check_trainer("zeropp", "zero3", ("--bf16",), WEIGHTS_BF16, GRADIENTS_BF16)
+
+    def check_auto(self, trainer, arguments, steps):
+        """Exact until the ranks have agreed on what they saw, at call 128 of those that are large
+        enough; after it compressed, as under zeropp."""
+        _, reports = self.run_compressed(trainer, "auto", arguments, steps)
+        for report in reports:
+            reasons = collections.Counter()
+            for op in ("all_gather", "reduce_scatter"):
+                reasons.update(report["total"]["calls"][op])
+            self.assertEqual(reasons["no evidence"], AGREED - 1, reasons)
+            self.assertGreater(reasons["compressed"], AGREED / 4)
+            self.assertLessEqual(set(report["total"]["calls"]["reduce_scatter"]),
+                                 {"no evidence", "under the floor", "compressed"})
+        return reports
+
+    def test_auto_of_fsdp2(self):
+        reports = self.check_auto("fsdp2", ("--bf16",), steps=32)
+        self.assertGreaterEqual(self.saving(reports, "reduce_scatter"), GRADIENTS_FP32)
+        self.assertGreaterEqual(self.saving(reports, "all_gather"), WEIGHTS_BF16)
+
+    def test_auto_of_zero3(self):
+        reports = self.check_auto("zero3", ("--bf16",), steps=44)
+        self.assertGreaterEqual(self.saving(reports, "reduce_scatter"), GRADIENTS_BF16)
+        self.assertGreaterEqual(self.saving(reports, "all_gather"), WEIGHTS_BF16)
 
 
 if __name__ == "__main__":
