@@ -68,6 +68,9 @@ namespace slimccl {
     "longer calls go in segments; the least of all ranks is used")                                 \
   X(std::string, report, "SLIMCCL_REPORT", "",                                                     \
     "over NCCL: file for a report in JSON on every communicator; %h host name, %p process id")     \
+  X(std::string, trace, "SLIMCCL_TRACE", "",                                                       \
+    "over NCCL: file for a line of JSON on every call that carries data, for finding out what a "  \
+    "program calls, slow; %h host name, %p process id")                                            \
   X(bool, explain, "SLIMCCL_EXPLAIN", false, "log how each new kind of call is carried, and why")
 
 struct Config {

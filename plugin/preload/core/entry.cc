@@ -38,6 +38,7 @@ void Entry::reset() {
   standing = Reason::kNotAgreed;
   checks = ended = joining = cancel = broken = false;
   rank = -1;
+  number = 0;
   ranks = windows = 0;
   counts.clear();
   scalars.clear();

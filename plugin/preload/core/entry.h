@@ -49,6 +49,7 @@ struct Entry {
   std::atomic<bool> checks{false}, ended{false}, joining{false};
   std::atomic<bool> cancel{false};  // ends a meeting under way
   std::atomic<int> rank{-1}, ranks{0}, windows{0};
+  std::atomic<uint64_t> number{0};  // of this process's communicators, in the order of their making
   Counts counts;
   Scalars scalars;
 

@@ -5,6 +5,7 @@
 #include "core/check.h"
 #include "core/judge.h"
 #include "core/state.h"
+#include "core/trace.h"
 
 namespace slimccl::overlay {
 
@@ -28,6 +29,8 @@ ncclResult_t forward(const slimccl_nccl* real, const char* name,
     if (entry.checks.load(std::memory_order_relaxed)) [[unlikely]] {
       if (const ncclResult_t bad = check_call(entry, call); bad != ncclSuccess) return bad;
     }
+    if (tracing()) [[unlikely]]
+      trace(entry, call, buffers.from, buffers.into, buffers.stream);
     Outcome outcome;
     if (const ncclResult_t bad = count(entry, call, buffers, outcome); bad != ncclSuccess) {
       return bad;

@@ -139,8 +139,10 @@ Outcome judge(Entry& entry, const Policy& policy, const Call& call, const Buffer
     outcome.reason = compressing(entry, policy, call, buffers, judged.decision);
   }
   if (outcome.reason == Reason::kCompressed || outcome.reason == Reason::kCompressible) {
-    Counts::add(entry.counts.exact_bytes, judged.saved.exact_bytes);
-    Counts::add(entry.counts.compressed_bytes, judged.saved.compressed_bytes);
+    const auto op = static_cast<size_t>(call.op);
+    Counts::add(entry.counts.compressed_elems[op], call.count);
+    Counts::add(entry.counts.exact_bytes[op], judged.saved.exact_bytes);
+    Counts::add(entry.counts.compressed_bytes[op], judged.saved.compressed_bytes);
   }
   return outcome;
 }

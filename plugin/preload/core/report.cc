@@ -105,9 +105,9 @@ std::string to_text(const Counts& counts, bool audits) {
     line += concat(separator, calls, " (", text(static_cast<Reason>(reason)), ")");
     separator = ", ";
   }
-  const uint64_t exact = Counts::read(counts.exact_bytes);
+  const uint64_t exact = Counts::sum(counts.exact_bytes);
   if (exact > 0) {
-    line += concat("; of ", exact, " bytes to other nodes ", Counts::read(counts.compressed_bytes),
+    line += concat("; of ", exact, " bytes to other nodes ", Counts::sum(counts.compressed_bytes),
                    audits ? " would be left" : " were left");
   }
   return line;

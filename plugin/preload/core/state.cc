@@ -30,7 +30,7 @@ Entry& State::begin(const slimccl_nccl* nccl, ncclComm_t comm, int rank, int ran
 void State::introduce(Entry& entry, int rank, int ranks, std::string name) {
   entry.rank = rank;
   entry.ranks = ranks;
-  ++communicators;
+  entry.number = ++communicators;
   const std::lock_guard lock(entry.mutex);
   entry.name = std::move(name);
   announce_process(*entry.nccl.load());
