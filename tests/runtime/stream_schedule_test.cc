@@ -7,6 +7,7 @@
 
 #include <tuple>
 
+#include "base/bytes.h"
 #include "base/error.h"
 
 namespace slimccl::runtime {
@@ -23,7 +24,7 @@ using collectives::Shape;
 using collectives::Step;
 using topology::Topology;
 
-constexpr uint64_t kFirstArenas[] = {1, 2, 7};  // in least_bytes() of the call
+constexpr uint64_t kSlots[] = {1, 2, 7};  // in least_bytes() of the call
 
 RowShape call_of(const Row& row, uint64_t count, ncclDataType_t type = ncclFloat32) {
   Shape shape{.op = row.op, .type = type, .count = count};
@@ -36,18 +37,19 @@ std::string describe(const RowShape& call, const Topology& topology) {
                 to_text(topology));
 }
 
-void expect_segments_fit(const RowShape& call, const Topology& topology, uint64_t bytes) {
-  const Cut pieces = cut(call, topology, bytes);
+void expect_segments_fit(const RowShape& call, const Cut& pieces, const Topology& topology) {
   EXPECT_EQ(pieces.elems % quant::kSuperblock, 0u);
+  EXPECT_EQ(pieces.offset % quant::kMessageAlign, 0u);
+  EXPECT_EQ(pieces.bounce_bytes % quant::kMessageAlign, 0u);
   const uint64_t longest = slice_stride(call.shape, topology.ranks());
-  EXPECT_GE(pieces.segments * pieces.elems, longest) << describe(call, topology);
+  EXPECT_EQ(pieces.segments, ceil_div(longest, pieces.elems)) << describe(call, topology);
   for (uint64_t segment = 0; segment < pieces.segments; ++segment) {
     RowShape part = call;
     part.shape.begin = segment * pieces.elems;
     part.shape.elems = pieces.elems;
     for (int rank = 0; rank < topology.ranks(); ++rank) {
       const Plan plan = part.row->plan(part.shape, topology, Codecs{}, rank, false);
-      ASSERT_LE(plan.scratch_bytes + kBounces * pieces.bounce_bytes, bytes)
+      ASSERT_LE(plan.scratch_bytes + kBounces * pieces.bounce_bytes, pieces.bytes)
           << describe(call, topology) << ", rank " << rank << ", segment " << segment;
     }
   }
@@ -63,8 +65,10 @@ TEST(StreamSchedule, EverySegmentOfEveryRankFits) {
           if (!row.fits(call.shape, topology)) continue;
           const uint64_t least = least_bytes(call, topology);
           EXPECT_LE(least, least_slot_bytes(topology)) << describe(call, topology);
-          for (const uint64_t times : kFirstArenas) {
-            expect_segments_fit(call, topology, times * least + 64);
+          for (const uint64_t times : kSlots) {
+            const auto cuts = cut({&call, 1}, topology, times * least + 64);
+            ASSERT_LE(cuts.front().bytes, times * least);
+            expect_segments_fit(call, cuts.front(), topology);
           }
         }
       }
@@ -72,10 +76,33 @@ TEST(StreamSchedule, EverySegmentOfEveryRankFits) {
   }
 }
 
+// The parts of calls that run side by side do not overlap, and a long call has the larger part.
+TEST(StreamSchedule, CallsShareTheSlotByTheirLengths) {
+  const Topology topology = topology::parse("2x2");
+  const Row& row = find_row(Collective::kAllGather, "two_hop");
+  const std::vector<RowShape> calls = {call_of(row, 1), call_of(row, 100 * 2048), call_of(row, 0),
+                                       call_of(row, 50 * 2048)};
+  const uint64_t least = least_bytes(calls.front(), topology);
+  for (const uint64_t times : {4, 17, 32, 152, 1000}) {
+    const std::vector<Cut> cuts = cut(calls, topology, times * least);
+    uint64_t end = 0;
+    for (size_t i = 0; i < calls.size(); ++i) {
+      EXPECT_EQ(cuts[i].offset, end);
+      end = cuts[i].offset + cuts[i].bytes;
+      expect_segments_fit(calls[i], cuts[i], topology);
+    }
+    EXPECT_LE(end, times * least);
+  }
+  EXPECT_EQ(cut(calls, topology, 17 * least)[1].segments, 10u);
+  EXPECT_EQ(cut(calls, topology, 17 * least)[3].segments, 10u);
+  EXPECT_EQ(cut(calls, topology, 152 * least)[1].segments, 1u);
+  EXPECT_EQ(cut(calls, topology, 151 * least)[1].segments, 2u);
+}
+
 TEST(StreamSchedule, ACallOfNothingHasNoSegments) {
   const Topology topology = topology::parse("2x2");
   const RowShape call = call_of(find_row(Collective::kAllReduce, "two_hop"), 0);
-  EXPECT_EQ(cut(call, topology, least_bytes(call, topology)).segments, 0u);
+  EXPECT_EQ(cut({&call, 1}, topology, least_bytes(call, topology)).front().segments, 0u);
 }
 
 TEST(StreamSchedule, AsManyCallsGoTogetherAsTheSlotHasRoomFor) {
