@@ -79,8 +79,8 @@ struct Case {
 // One rank's side of a call: its buffers in the memory of the device that is current.
 class CaseOnDevice {
  public:
-  CaseOnDevice(Case of, const topology::Topology& topology, int rank)
-      : case_(std::move(of)),
+  CaseOnDevice(const Case& of, const topology::Topology& topology, int rank)
+      : case_(of),
         topology_(topology),
         rank_(rank),
         inputs_(case_.inputs(topology.ranks())),
@@ -111,6 +111,7 @@ class CaseOnDevice {
     const CurrentContext current(driver(), context_);
     const int ranks = topology_.ranks();
     std::vector<quant::Scalar> scales;
+    scales.reserve(static_cast<size_t>(ranks));
     for (int rank = 0; rank < ranks; ++rank) scales.push_back(case_.scale(rank));
     const auto& row = case_.catalogue_row();
     const auto wanted = ::slimccl::testing::expected_output(
@@ -177,6 +178,7 @@ inline void with_stream_ranks(const topology::Topology& topology, uint64_t arena
                               const std::function<void(StreamRank&)>& body) {
   Mail mail;
   std::vector<std::thread> threads;
+  threads.reserve(static_cast<size_t>(topology.ranks()));
   for (int rank = 0; rank < topology.ranks(); ++rank) {
     threads.emplace_back([&, rank] {
       const OnDevice current(rank);

@@ -181,6 +181,7 @@ TEST_F(StreamTeams, AnotherDevicesContextStaysCurrent) {
   const topology::Topology topology = topology::parse("2x1");
   Mail mail;
   std::vector<std::thread> threads;
+  threads.reserve(2);
   for (int rank = 0; rank < 2; ++rank) {
     threads.emplace_back([&, rank] {
       CUcontext own = nullptr, now = nullptr;

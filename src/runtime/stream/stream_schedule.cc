@@ -20,6 +20,37 @@ uint64_t unrounded_bytes(const Shape& shape, uint64_t elems) {
   return elems * std::max<uint64_t>(sizeof(float), quant::type_bytes(shape.type));
 }
 
+// What a call takes by superblocks of its longest slice.
+struct Need {
+  uint64_t superblocks, bytes_each;
+
+  [[nodiscard]] uint64_t in_one_of(uint64_t segments) const {
+    return ceil_div(superblocks, segments);
+  }
+};
+
+uint64_t bytes_in(uint64_t segments, std::span<const Need> needs) {
+  uint64_t bytes = 0;
+  for (const Need& need : needs) bytes += need.in_one_of(segments) * need.bytes_each;
+  return bytes;
+}
+
+uint64_t fewest_segments(std::span<const Need> needs, uint64_t slot_bytes) {
+  uint64_t few = 1, enough = 1;  // enough: a superblock each
+  for (const Need& need : needs) enough = std::max(enough, need.superblocks);
+  ensure(bytes_in(enough, needs) <= slot_bytes, "calls that do not fit into a slot of ", slot_bytes,
+         " bytes");
+  while (few < enough) {
+    const uint64_t middle = (few + enough) / 2;
+    if (bytes_in(middle, needs) <= slot_bytes) {
+      enough = middle;
+    } else {
+      few = middle + 1;
+    }
+  }
+  return enough;
+}
+
 }  // namespace
 
 uint64_t least_bytes(const RowShape& call, const Topology& topology) {
@@ -45,13 +76,29 @@ size_t calls_at_once(std::span<const RowShape> calls, const Topology& topology,
   return std::min<uint64_t>(calls.size(), slot_bytes / largest);
 }
 
-Cut cut(const RowShape& call, const Topology& topology, uint64_t bytes) {
-  const uint64_t longest = collectives::slice_stride(call.shape, topology.ranks());
-  const uint64_t fitting = bytes / least_bytes(call, topology) * quant::kSuperblock;
-  ensure(fitting > 0, "a call was given ", bytes, " bytes of the arena");
-  const uint64_t needed = std::max<uint64_t>(1, quant::superblocks(longest)) * quant::kSuperblock;
-  const uint64_t elems = std::min(fitting, needed);
-  return {elems, ceil_div(longest, elems), unrounded_bytes(call.shape, elems)};
+std::vector<Cut> cut(std::span<const RowShape> calls, const Topology& topology,
+                     uint64_t slot_bytes) {
+  std::vector<Need> needs;
+  for (const RowShape& call : calls) {
+    const uint64_t longest = collectives::slice_stride(call.shape, topology.ranks());
+    needs.push_back(
+        {std::max<uint64_t>(1, quant::superblocks(longest)), least_bytes(call, topology)});
+  }
+  const uint64_t segments = fewest_segments(needs, slot_bytes);
+  std::vector<Cut> cuts;
+  uint64_t offset = 0;
+  for (size_t i = 0; i < calls.size(); ++i) {
+    const Shape& shape = calls[i].shape;
+    const uint64_t superblocks = needs[i].in_one_of(segments);
+    const uint64_t elems = superblocks * quant::kSuperblock;
+    cuts.push_back({.elems = elems,
+                    .segments = ceil_div(slice_stride(shape, topology.ranks()), elems),
+                    .offset = offset,
+                    .bytes = superblocks * needs[i].bytes_each,
+                    .bounce_bytes = unrounded_bytes(shape, elems)});
+    offset += cuts.back().bytes;
+  }
+  return cuts;
 }
 
 std::span<const Step> steps_of(const Plan& plan, int level) {

@@ -33,13 +33,17 @@ struct RowShape {
 [[nodiscard]] size_t calls_at_once(std::span<const RowShape> calls,
                                    const topology::Topology& topology, uint64_t slot_bytes);
 
-// How a call is cut that has `bytes` of the arena.
+// How one of the calls that run side by side is cut, and its part of the slot.
 struct Cut {
   uint64_t elems;         // of a segment, a multiple of the superblock
   uint64_t segments;      // 0: the call has no elements
+  uint64_t offset;        // of its part, in bytes
+  uint64_t bytes;         // the bounces and the scratch
   uint64_t bounce_bytes;  // of each bounce: a segment's unrounded elements
 };
-[[nodiscard]] Cut cut(const RowShape& call, const topology::Topology& topology, uint64_t bytes);
+// As few segments as fit, so a long call has more of the slot than a short one.
+[[nodiscard]] std::vector<Cut> cut(std::span<const RowShape> calls,
+                                   const topology::Topology& topology, uint64_t slot_bytes);
 
 // The steps of one level. Plans from the cache have each level's messages in the order of their
 // tags, so that both ends of a pair name them in the same order.

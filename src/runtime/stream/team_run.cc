@@ -17,8 +17,6 @@ using collectives::Slice;
 using collectives::Step;
 using device::address_of;
 
-RowShape row_shape_of(const StreamCall& call) { return {call.row, cut_by(*call.row, call.shape)}; }
-
 // The scale is not read on the device yet.
 void refuse_device_scale(const StreamCall& call) {
   ensure(call.device_scale == nullptr, "a scale in device memory, which streams do not know yet");
@@ -57,12 +55,11 @@ TeamRun::TeamRun(std::span<const StreamCall> calls)
     : calls_(calls.begin(), calls.end()),
       team_(*calls_.front().team),
       stream_(calls_.front().stream) {
-  std::vector<RowShape> shapes;
   for (const StreamCall& call : calls_) {
     check_call(call);
-    shapes.push_back(row_shape_of(call));
+    row_shapes_.push_back({call.row, cut_by(*call.row, call.shape)});
   }
-  batch_calls_ = calls_at_once(shapes, team_.topology(), team_.arena().slot_bytes());
+  batch_calls_ = calls_at_once(row_shapes_, team_.topology(), team_.arena().slot_bytes());
 }
 
 void TeamRun::begin() {
@@ -86,16 +83,13 @@ bool TeamRun::begin_batch(size_t batch) {
   const size_t first = batch * batch_calls_;
   if (first >= calls_.size()) return false;
   const size_t count = std::min(batch_calls_, calls_.size() - first);
-  const uint64_t bytes =
-      team_.arena().slot_bytes() / count / quant::kMessageAlign * quant::kMessageAlign;
+  const auto row_shapes = std::span(row_shapes_).subspan(first, count);
+  const std::vector<Cut> cuts = cut(row_shapes, team_.topology(), team_.arena().slot_bytes());
   for (size_t i = 0; i < count; ++i) {
-    const StreamCall& call = calls_[first + i];
-    const RowShape row_shape = row_shape_of(call);
-    running_.push_back({.call = &call,
-                        .row_shape = row_shape,
-                        .cut = cut(row_shape, team_.topology(), bytes),
-                        .memory = slot_.memory + i * bytes,
-                        .bytes = bytes,
+    running_.push_back({.call = &calls_[first + i],
+                        .row_shape = &row_shapes[i],
+                        .cut = cuts[i],
+                        .memory = slot_.memory + cuts[i].offset,
                         .plan = nullptr});
   }
   return true;
@@ -113,15 +107,15 @@ bool TeamRun::begin_segment(uint64_t segment) {
 }
 
 void TeamRun::begin_segment_of(Running& running, uint64_t segment) {
-  RowShape part = running.row_shape;
+  RowShape part = *running.row_shape;
   part.shape.begin = segment * running.cut.elems;
   part.shape.elems = running.cut.elems;
   running.begin_bytes = part.shape.begin * quant::type_bytes(part.shape.type);
   running.plan = team_.plans().plan(part, team_.topology(), running.call->codecs, team_.rank(),
                                     running.call->in_place);
   const uint64_t bytes = running.plan->scratch_bytes + kBounces * running.cut.bounce_bytes;
-  ensure(bytes <= running.bytes, "the plan of ", name(part.shape.op), " by ", part.row->name,
-         " takes ", bytes, " bytes of the arena; there are ", running.bytes);
+  ensure(bytes <= running.cut.bytes, "the plan of ", name(part.shape.op), " by ", part.row->name,
+         " takes ", bytes, " bytes of the arena; there are ", running.cut.bytes);
 }
 
 int TeamRun::levels() const {

@@ -53,10 +53,9 @@ class TeamRun {
   // A call of the present batch.
   struct Running {
     const StreamCall* call;
-    RowShape row_shape;
+    const RowShape* row_shape;
     Cut cut;
     std::byte* memory;  // its part of the slot: the bounces, then the scratch
-    uint64_t bytes;
     std::shared_ptr<const collectives::Plan> plan;  // of the segment; null: the call has fewer
     uint64_t begin_bytes = 0;                       // of the segment
   };
@@ -76,6 +75,7 @@ class TeamRun {
   void copy(std::byte* into, const std::byte* from, uint64_t bytes);
 
   const std::vector<StreamCall> calls_;
+  std::vector<RowShape> row_shapes_;  // of the calls
   StreamTeam& team_;
   const device::CUstream stream_;  // the first call's
   size_t batch_calls_ = 0;
