@@ -27,7 +27,8 @@ void for_each_override(std::string_view text, Body&& body) {
 }
 
 // Fills in why no lossy row may carry the call; false if one may.
-bool stays_exact(const Shape& shape, const Topology& topology, const Policy& policy, Choice& why) {
+bool stays_exact(const Shape& shape, const Topology& topology, const Policy& policy, bool paused,
+                 Choice& why) {
   const auto because = [&](std::string_view kind, std::string reason) {
     why.kind = kind;
     why.reason = std::move(reason);
@@ -43,9 +44,11 @@ bool stays_exact(const Shape& shape, const Topology& topology, const Policy& pol
     return because("reduction", concat(quant::name(shape.reduction), " is never compressed"));
   }
   const uint64_t elems = slice_stride(shape, topology.ranks());
-  if (elems >= policy.floor_elems) return false;
-  return because("under the floor",
-                 concat(elems, " elements per rank are under the floor of ", policy.floor_elems));
+  if (elems < policy.floor_elems) {
+    return because("under the floor",
+                   concat(elems, " elements per rank are under the floor of ", policy.floor_elems));
+  }
+  return paused && because("paused", "slimcclPause holds compression back");
 }
 
 // Elements that one rank encodes and decodes: partials for as many slices as there are other nodes,
@@ -124,9 +127,9 @@ void check_overrides(const std::string& overrides) {
   }
 }
 
-Choice select(const Shape& shape, const Topology& topology, const Policy& policy) {
+Choice select(const Shape& shape, const Topology& topology, const Policy& policy, bool paused) {
   Choice best{nullptr, {}, "", ""};
-  const bool exact = stays_exact(shape, topology, policy, best);
+  const bool exact = stays_exact(shape, topology, policy, paused, best);
   const Codecs codecs = codecs_of_profile(shape.op);
   const auto usable = [&](const Row& row) {
     return row.op == shape.op && row.fits(shape, topology) && !(exact && row.lossy);

@@ -27,7 +27,9 @@ struct Choice {
   std::string reason;
 };
 
-[[nodiscard]] Choice select(const Shape& shape, const Topology& topology, const Policy& policy);
+// `paused`: the trainer wants exact calls for now, on all ranks.
+[[nodiscard]] Choice select(const Shape& shape, const Topology& topology, const Policy& policy,
+                            bool paused = false);
 
 // Throws Error if the text does not parse or names rows that do not exist.
 void check_overrides(const std::string& overrides);

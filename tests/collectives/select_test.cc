@@ -46,6 +46,19 @@ TEST(Select, EveryReasonToStayExactIsNamed) {
             "65535 elements per rank are under the floor of 65536");
 }
 
+// The last of all reasons: what would not be compressed anyway is not counted as paused.
+TEST(Select, PausedCallsAreExact) {
+  const Choice paused = select(kLarge, kTwoNodes, zeropp(), true);
+  EXPECT_FALSE(paused.row->lossy);
+  EXPECT_EQ(paused.codecs, Codecs{});
+  EXPECT_EQ(paused.kind, "paused");
+  EXPECT_EQ(paused.reason, "slimcclPause holds compression back");
+  EXPECT_EQ(select(kLarge, kTwoNodes, Policy{}, true).kind, "profile exact");
+  Policy forced = zeropp();
+  forced.overrides = "all_reduce=two_hop";
+  EXPECT_FALSE(select(kLarge, kTwoNodes, forced, true).row->lossy);
+}
+
 TEST(Select, StaysExactWhereTheNetworkIsFasterThanTheCodec) {
   Policy fast = zeropp();
   fast.net_bytes_per_s = 1e12;

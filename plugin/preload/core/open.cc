@@ -14,7 +14,11 @@ const slimccl_overlay kHooks = {
     SLIMCCL_HOOKS(SLIMCCL_HOOK)
 #undef SLIMCCL_HOOK
         .GroupStart = hooks::GroupStart,
-    .GroupEnd = hooks::GroupEnd, .GetLastError = hooks::GetLastError};
+    .GroupEnd = hooks::GroupEnd,
+    .GetLastError = hooks::GetLastError,
+    .Pause = hooks::Pause,
+    .Resume = hooks::Resume,
+    .Step = hooks::Step};
 
 const slimccl_overlay* refuse(const char** why, std::string text) {
   static std::string kept;

@@ -28,6 +28,8 @@ class State {
   Table table;
   Counts ended;  // of communicators that are no more
   std::atomic<uint64_t> communicators{0};
+  std::atomic<int> paused{0};       // slimcclPause less slimcclResume; above 0 calls are exact
+  std::atomic<uint64_t> steps{0};   // slimcclStep
   std::atomic<bool> forked{false};  // this is a forked child: it only forwards
   std::atomic<int> paused{0};       // slimcclPause, as often as not yet resumed
   std::once_flag announced, watched;

@@ -10,6 +10,8 @@
 #include <new>
 #include <thread>
 
+#include "core/hooks.h"
+
 namespace {
 thread_local bool no_memory = false;
 }
@@ -56,6 +58,18 @@ TEST(OverlayForward, TwoThreadsThatSeeOneFirstShareItsEntry) {
   other.join();
   EXPECT_EQ(found[0], found[1]);
   EXPECT_EQ(state.communicators, before + 1);
+}
+
+TEST(OverlayHooks, APauseAndAStepAreTheStates) {
+  State& state = State::instance();
+  EXPECT_EQ(hooks::Pause(), ncclSuccess);
+  EXPECT_EQ(state.paused, 1);
+  EXPECT_EQ(hooks::Resume(), ncclSuccess);
+  EXPECT_EQ(hooks::Resume(), ncclInvalidUsage);
+  EXPECT_EQ(state.paused, 0);
+  const uint64_t steps = state.steps;
+  EXPECT_EQ(hooks::Step(), ncclSuccess);
+  EXPECT_EQ(state.steps, steps + 1);
 }
 
 TEST(OverlayForward, AForkedChildOnlyForwards) {
