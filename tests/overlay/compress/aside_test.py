@@ -120,6 +120,15 @@ class Unfinished(Judge):
     def test_simulated_group_process_per_node(self):
         self.simulated(True)
 
+    # Guard: the end of a communicator frees its arena.
+    def test_communicators_come_and_go(self):
+        run = self.run_client([Call(op, 8000) for op in OPS], env={
+            "ROUNDS": 6, "SLIMCCL_ARENA_MB": 50, "SLIMCCL_EMULATED_MB": 120})
+        self.check_all(run)
+        self.assertEqual(run.warnings, [])
+        for rank in range(4):
+            self.assertEqual(run.reasons(rank), {op: {"compressed": 6} for op in OPS})
+
     # Guard: abort marks the communicator, and whoever enqueues looks at the mark before each call
     # of the real NCCL; the others hear of it from the real NCCL.
     def aborted(self, calls, rank=1, grouped=0, **env):

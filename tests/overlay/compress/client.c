@@ -8,10 +8,10 @@
 //                                         they may fail, and take their communicator with them
 //   sleep RANK MS, wait                   that rank comes late; wait for all streams
 // Environment: FOLDER, COMMS (how many communicators), THREADS, RANKS_OF ("0,2;1,3": the ranks of
-// each process, one device each), TURNS=1 (two threads' calls alternate), ABORT="RANK CALLS"
-// (another thread aborts that rank's first communicator after so many calls), and torchrun's
-// variables. It ends with 0 and "DONE", or with "ENDED CODE TEXT" if a call or a communicator
-// failed.
+// each process, one device each), ROUNDS (each with communicators of its own), TURNS=1 (two
+// threads' calls alternate), ABORT="RANK CALLS" (another thread aborts that rank's first
+// communicator after so many calls), and torchrun's variables. It ends with 0 and "DONE", or with
+// "ENDED CODE TEXT" if a call or a communicator failed.
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -98,9 +98,9 @@ static ncclUniqueId shared_id(int number) {
   return id;
 }
 
-static void make_communicators(void) {
+static void make_communicators(int round) {
   for (int comm = 0; comm < comm_count; ++comm) {
-    const ncclUniqueId id = shared_id(comm);
+    const ncclUniqueId id = shared_id(round * comm_count + comm);
     if (locals > 1) must(ncclGroupStart());
     for (int i = 0; i < locals; ++i) {
       use_device(i);
@@ -253,11 +253,20 @@ static void* abort_later(void* unused) {
   return NULL;
 }
 
+static void destroy_communicators(void) {
+  for (int comm = 0; comm < comm_count; ++comm) {
+    for (int i = 0; i < locals; ++i) {
+      use_device(i);
+      must(refused[comm] ? ncclCommAbort(comms[comm][i]) : ncclCommDestroy(comms[comm][i]));
+    }
+  }
+}
+
 int main(void) {
   setvbuf(stdout, NULL, _IOLBF, 0);
   load_cuda();
   locate();
-  make_communicators();
+  make_communicators(0);
   const int threads = setting("THREADS", 1);
   takes_turns = setting("TURNS", 0);
   for (int i = 0; i < threads; ++i) workers[i].number = i, set_up(&workers[i]);
@@ -265,18 +274,18 @@ int main(void) {
   if (threads > 1 && pthread_create(&second, NULL, run, &workers[1]) != 0) exit(4);
   if (getenv("ABORT") != NULL && pthread_create(&aborter, NULL, abort_later, NULL) != 0) exit(4);
   run(&workers[0]);
+  for (int round = 1; round < setting("ROUNDS", 1); ++round) {
+    destroy_communicators();
+    make_communicators(round);
+    run(&workers[0]);
+  }
   if (threads > 1) pthread_join(second, NULL);
   if (getenv("ABORT") != NULL) pthread_join(aborter, NULL);
   if (atomic_load(&aborting)) ended(ncclSuccess, "another thread aborted");
   for (int i = 0; i < threads; ++i) {
     for (int call = 0; call < workers[i].count; ++call) collect(&workers[i].calls[call]);
   }
-  for (int comm = 0; comm < comm_count; ++comm) {
-    for (int i = 0; i < locals; ++i) {
-      use_device(i);
-      must(refused[comm] ? ncclCommAbort(comms[comm][i]) : ncclCommDestroy(comms[comm][i]));
-    }
-  }
+  destroy_communicators();
   printf("DONE\n");
   return 0;
 }
