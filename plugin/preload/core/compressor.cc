@@ -102,14 +102,11 @@ bool Compressor::captures(cudaStream_t stream) const {
   return result == device::CUDA_SUCCESS && status != device::CU_STREAM_CAPTURE_STATUS_NONE;
 }
 
-std::shared_ptr<Compressor> make_compressor(const slimccl_nccl& nccl, ncclComm_t comm,
+std::shared_ptr<Compressor> make_compressor(const slimccl_nccl& nccl, ncclComm_t comm, int device,
                                             const topology::Topology& topology, int rank,
                                             uint64_t arena_bytes) {
   const Gpu* gpu = loaded_gpu();
   ensure(gpu != nullptr, "a communicator compresses without CUDA kernels");
-  int device = -1;
-  check(nccl.CommCuDevice != nullptr && nccl.CommCuDevice(comm, &device) == ncclSuccess,
-        ncclInternalError, "the real NCCL does not tell the communicator's device");
   auto link = std::make_unique<RealLink>(nccl, comm, State::instance().issuing);
   return std::make_shared<Compressor>(*gpu, device, topology, rank, std::move(link), arena_bytes);
 }

@@ -31,6 +31,7 @@ struct Compressor {
 
 // Takes GPU memory for the communicator's arena. Throws Error if there is none, or no CUDA.
 [[nodiscard]] std::shared_ptr<Compressor> make_compressor(const slimccl_nccl& nccl, ncclComm_t comm,
+                                                          int device,
                                                           const topology::Topology& topology,
                                                           int rank, uint64_t arena_bytes);
 

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <exception>
 
+#include "base/error.h"
 #include "device/cuda/fold_kernels.h"
 #include "device/cuda/memory.h"
 #include "quant/cuda/fatbin.h"
@@ -12,18 +13,31 @@ namespace {
 
 std::atomic<const Gpu*> loaded{nullptr};
 
+// Where the real NCCL has a communicator, the device's primary context is in use.
+void prepare_on(const device::Driver& driver, const device::FoldKernels& kernels, int device) {
+  device::CUcontext context = nullptr;
+  driver.cuDevicePrimaryCtxRetain(&context, device);
+  std::string failure;
+  try {
+    const device::CurrentContext current(driver, context);
+    kernels.prepare();
+  } catch (const Error& error) {
+    failure = error.what();
+  }
+  driver.cuDevicePrimaryCtxRelease(device);
+  check(failure.empty(), ncclUnhandledCudaError, failure);
+}
+
 }  // namespace
 
-std::string load_kernels() noexcept {
+std::string load_kernels(int device) noexcept {
   try {
-    // CUDA is started for nobody: a process that has no context here may want it after a fork.
-    if (!device::has_context()) return kKernelsNotTried;
+    if (device < 0) return kKernelsNotTried;
     // Never destroyed: threads may use them while the process exits. If the making fails, the next
     // communicator tries again.
     static const auto* const driver = new device::Driver;
-    if (device::current_device(*driver) < 0) return kKernelsNotTried;
     static const auto* const kernels = new device::FoldKernels(*driver, quant::fold_fatbin());
-    kernels->prepare();
+    prepare_on(*driver, *kernels, device);
     static const auto* const gpu = new Gpu{*driver, *kernels};
     loaded = gpu;
     return kKernelsOk;

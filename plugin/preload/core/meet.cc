@@ -27,6 +27,15 @@ std::string own_address(const runtime::Bootstrap& star) {
   return known ? endpoint.ip() : "";
 }
 
+// The CUDA device that the real NCCL uses for it; -1: none, as of our own library on host memory.
+int device_of(const Entry& entry) {
+  const slimccl_nccl& nccl = *entry.nccl.load();
+  int device = -1;
+  const bool told =
+      nccl.CommCuDevice != nullptr && nccl.CommCuDevice(entry.comm, &device) == ncclSuccess;
+  return told ? device : -1;
+}
+
 Record own_record(const Entry& entry) {
   const State& state = State::instance();
   Record record;
@@ -36,7 +45,8 @@ Record own_record(const Entry& entry) {
   record.settings = settings_text(state.policy);
   record.name = entry.name;
   // Loading takes memory of the GPU: only where calls might be compressed.
-  record.kernels = state.policy.profile != Profile::kExact ? load_kernels() : kKernelsNotTried;
+  record.kernels =
+      state.policy.profile != Profile::kExact ? load_kernels(device_of(entry)) : kKernelsNotTried;
   record.host = host_name();
   record.family.assign(entry.own_family->internal, sizeof entry.own_family->internal);
   const slimccl_nccl& nccl = *entry.nccl.load();
@@ -56,12 +66,12 @@ void equip(Entry& entry, Verdict& verdict) {
   };
   if (entry.records.front().kernels != kKernelsOk) {  // as on all ranks
     return refuse(Reason::kKernels,
-                  "no CUDA context was current where it was made, so no kernels are loaded");
+                  "the real NCCL names no CUDA device for it, so no kernels are loaded");
   }
   std::string failure;
   try {
-    entry.set_compressor(make_compressor(*entry.nccl.load(), entry.comm, *verdict.topology,
-                                         entry.rank, verdict.arena_bytes));
+    entry.set_compressor(make_compressor(*entry.nccl.load(), entry.comm, device_of(entry),
+                                         *verdict.topology, entry.rank, verdict.arena_bytes));
   } catch (const std::exception& error) {
     failure = error.what();
   }

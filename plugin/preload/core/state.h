@@ -31,7 +31,6 @@ class State {
   std::atomic<int> paused{0};       // slimcclPause less slimcclResume; above 0 calls are exact
   std::atomic<uint64_t> steps{0};   // slimcclStep
   std::atomic<bool> forked{false};  // this is a forked child: it only forwards
-  std::atomic<int> paused{0};       // slimcclPause, as often as not yet resumed
   std::once_flag announced, watched;
   std::shared_mutex issuing;  // see RealLink
 
