@@ -1,7 +1,5 @@
 #include "core/kernels.h"
 
-#include <dlfcn.h>
-
 #include <exception>
 
 #include "device/cuda/fold_kernels.h"
@@ -9,20 +7,11 @@
 #include "quant/cuda/fatbin.h"
 
 namespace slimccl::overlay {
-namespace {
-
-// Who has not loaded the driver has no context, and we do not start it.
-bool driver_is_loaded() noexcept {
-  void* const handle = dlopen("libcuda.so.1", RTLD_NOW | RTLD_NOLOAD);
-  if (handle != nullptr) dlclose(handle);
-  return handle != nullptr;
-}
-
-}  // namespace
 
 std::string load_kernels() noexcept {
   try {
-    if (!driver_is_loaded()) return kKernelsNotTried;
+    // CUDA is started for nobody: a process that has no context here may want it after a fork.
+    if (!device::has_context()) return kKernelsNotTried;
     // Never destroyed: threads may use them while the process exits. If the making fails, the next
     // communicator tries again.
     static const auto* const driver = new device::Driver;

@@ -6,6 +6,10 @@
 
 namespace slimccl::device {
 
+// Whether this thread has a context of the process's libcuda.so.1. Asked without loading the driver
+// and without starting CUDA (cuInit), which a process may want to do only after a fork.
+[[nodiscard]] bool has_context() noexcept;
+
 // The device that is current in this thread; -1: no context is.
 [[nodiscard]] int current_device(const Driver& driver);
 
