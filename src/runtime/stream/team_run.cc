@@ -17,18 +17,12 @@ using collectives::Slice;
 using collectives::Step;
 using device::address_of;
 
-// The scale is not read on the device yet.
-void refuse_device_scale(const StreamCall& call) {
-  ensure(call.device_scale == nullptr, "a scale in device memory, which streams do not know yet");
-}
-
 void check_call(const StreamCall& call) {
   const Shape& shape = call.shape;
   ensure(shape.begin == 0, "a stream's call that begins at element ", shape.begin);
   ensure(quant::is_float(shape.type) && shape.reduction == quant::Reduction::kSum && !shape.divides,
          "a stream's call of ", quant::type_name(shape.type), " elements, reduced by ",
          quant::name(shape.reduction));
-  refuse_device_scale(call);
 }
 
 bool element_aligned(const void* data, quant::Codec codec, ncclDataType_t type) {
@@ -143,10 +137,16 @@ TeamRun::Fold TeamRun::fold_of(const Running& running, const Step& step) const {
   Fold fold{.sources = {},
             .sink = {at(running, step.to.slice), step.to.codec, step.saturate},
             .type = running.call->shape.type,
-            .elems = step.elems};
+            .elems = step.elems,
+            .device_scaled = nullptr,
+            .device_scale = running.call->device_scale};
   for (const Operand& source : step.from) {
     fold.sources.push_back(
         {at(running, source.slice), source.codec, source.scaled ? running.call->scale : 1.0f});
+  }
+  if (fold.device_scale != nullptr) {
+    fold.device_scaled = std::make_unique<bool[]>(step.from.size());
+    std::ranges::transform(step.from, fold.device_scaled.get(), &Operand::scaled);
   }
   return fold;
 }
@@ -179,8 +179,14 @@ void TeamRun::launch(std::span<const Fold> folds) {
   std::vector<quant::Fold> operands;
   operands.reserve(folds.size());
   for (const Fold& fold : folds) {
-    operands.push_back(
-        {.sources = fold.sources, .sink = fold.sink, .type = fold.type, .elems = fold.elems});
+    operands.push_back({.sources = fold.sources,
+                        .sink = fold.sink,
+                        .type = fold.type,
+                        .elems = fold.elems,
+                        .device_scale = fold.device_scale,
+                        .device_scaled = {}});
+    if (fold.device_scale != nullptr)
+      operands.back().device_scaled = {fold.device_scaled.get(), fold.sources.size()};
   }
   for (const quant::Launch& launch : quant::packed(operands)) {
     team_.kernels().launch(stream_, launch.to, launch.batch);

@@ -65,6 +65,9 @@ class TeamRun {
     quant::Sink sink;
     ncclDataType_t type;
     uint64_t elems;
+    // By source; null: the call has no scale in device memory.
+    std::unique_ptr<bool[]> device_scaled;
+    const void* device_scale;
   };
 
   void begin_segment_of(Running& running, uint64_t segment);
