@@ -97,6 +97,31 @@ TEST_F(StreamCollectives, ScalesGiveTheReferencesBits) {
   }
 }
 
+// PreMulSum's scalar may be in device memory, where the stream writes it before the call.
+TEST_F(StreamCollectives, ScalesInDeviceMemoryAreReadOnTheStream) {
+  const topology::Topology topology = topology::parse("3+1");
+  with_stream_ranks(topology, smallest_arena("3+1"), [&](StreamRank& self) {
+    const Stream stream;
+    for (const Collective op : {Collective::kReduceScatter, Collective::kAllReduce}) {
+      for (const Scaling scaling : {Scaling::kUniform, Scaling::kPerRank}) {
+        const Case each{.op = op, .count = 9001, .scaling = scaling, .offset = 1};
+        const CaseOnDevice buffers(each, topology, self.rank);
+        const float before = 100, scale = each.scale(self.rank).f32;
+        const DeviceMemory scalar(&before, sizeof before), written(&scale, sizeof scale);
+        StreamCall call = buffers.call(*self.team, stream);
+        call.scale = before;
+        call.device_scale = scalar.pointer();
+        Hold hold(stream);
+        driver().cuMemcpyDtoDAsync(scalar.address(), written.address(), sizeof scale, stream);
+        enqueue_without_context({call});
+        hold.let_go();
+        stream.synchronize();
+        buffers.expect_right();
+      }
+    }
+  });
+}
+
 // NCCL takes buffers at any address.
 TEST_F(StreamCollectives, MisalignedBuffersGiveTheReferencesBits) {
   std::vector<Case> cases;

@@ -88,18 +88,13 @@ TEST_F(StreamTeams, CallsThatStreamsDoNotKnowAreRefusedBeforeAnythingIsEnqueued)
   const Stream stream;
   const CaseOnDevice buffers({.count = 100}, two_by_two(), 0);
   const StreamCall good = buffers.call(*team, stream);
-  StreamCall integers = good, scaled = good;
+  StreamCall integers = good;
   integers.shape.type = ncclInt32;
-  scaled.device_scale = buffers.memory().pointer();
   const Hold hold(stream);  // would keep whatever were enqueued
   EXPECT_THAT(error_of([&] {
                 runtime::enqueue(std::vector{good, integers});
               }),
               HasSubstr("int32 elements"));
-  EXPECT_THAT(error_of([&] {
-                runtime::enqueue(std::vector{good, scaled});
-              }),
-              HasSubstr("a scale in device memory"));
   EXPECT_EQ(dynamic_cast<TestLink&>(team->link()).groups, 0);
 }
 

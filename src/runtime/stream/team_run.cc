@@ -138,15 +138,15 @@ TeamRun::Fold TeamRun::fold_of(const Running& running, const Step& step) const {
             .sink = {at(running, step.to.slice), step.to.codec, step.saturate},
             .type = running.call->shape.type,
             .elems = step.elems,
-            .device_scale = running.call->device_scale,
-            .device_scaled = nullptr};
+            .device_scaled = nullptr,
+            .device_scale = running.call->device_scale};
   for (const Operand& source : step.from) {
     fold.sources.push_back(
         {at(running, source.slice), source.codec, source.scaled ? running.call->scale : 1.0f});
   }
   if (fold.device_scale != nullptr) {
     fold.device_scaled = std::make_unique<bool[]>(step.from.size());
-    for (size_t i = 0; i < step.from.size(); ++i) fold.device_scaled[i] = step.from[i].scaled;
+    std::ranges::transform(step.from, fold.device_scaled.get(), &Operand::scaled);
   }
   return fold;
 }
@@ -179,13 +179,14 @@ void TeamRun::launch(std::span<const Fold> folds) {
   std::vector<quant::Fold> operands;
   operands.reserve(folds.size());
   for (const Fold& fold : folds) {
-    const size_t flags = fold.device_scaled == nullptr ? 0 : fold.sources.size();
     operands.push_back({.sources = fold.sources,
                         .sink = fold.sink,
                         .type = fold.type,
                         .elems = fold.elems,
-                        .device_scale = flags == 0 ? nullptr : fold.device_scale,
-                        .device_scaled = {fold.device_scaled.get(), flags}});
+                        .device_scale = fold.device_scale,
+                        .device_scaled = {}});
+    if (fold.device_scale != nullptr)
+      operands.back().device_scaled = {fold.device_scaled.get(), fold.sources.size()};
   }
   for (const quant::Launch& launch : quant::packed(operands)) {
     team_.kernels().launch(stream_, launch.to, launch.batch);

@@ -65,8 +65,9 @@ class TeamRun {
     quant::Sink sink;
     ncclDataType_t type;
     uint64_t elems;
-    const void* device_scale;               // as of quant::Fold
-    std::unique_ptr<bool[]> device_scaled;  // by source; null: none is
+    // By source; null: the call has no scale in device memory.
+    std::unique_ptr<bool[]> device_scaled;
+    const void* device_scale;
   };
 
   void begin_segment_of(Running& running, uint64_t segment);
