@@ -138,7 +138,7 @@ class Unfinished(Judge):
             rest = [step for begin in range(0, len(rest), grouped)
                     for step in ("group", *rest[begin:begin + grouped], "end")]
         run = self.run_client([*begun, *rest], abort=f"{rank} {calls // 2}", may_fail=True,
-                              timeout=60, env={"SLIMCCL_TIMEOUT_S": 20, "VENDOR_SLIMCCL_TIMEOUT_S": 20, **env})
+                              timeout=60, env={"VENDOR_SLIMCCL_TIMEOUT_S": 20, **env})
         for number, (process, text) in enumerate(zip(run.processes, run.texts)):
             self.assertEqual(process.code, 0, f"rank {number}: {run.text}")
             self.assertRegex(text, r"ENDED \d", f"rank {number}: {run.text}")

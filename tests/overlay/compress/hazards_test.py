@@ -168,6 +168,12 @@ class Order(Judge):
         program = [Call(op, 200000, stream=stream) for op in OPS for stream in (0, 1)]
         self.good(program, env={**self.SLOW, "SLIMCCL_ARENA_MB": 1})
 
+    # Guard: what is coalesced runs on the first call's stream, after and before all of theirs.
+    def test_two_streams_in_a_group(self):
+        program = self.alternating(stream=(0, 1))
+        self.good([*program[:2], "group", *program[2:7], "end", "group", *program[7:], "end"],
+                  env=self.SLOW)
+
     # Guard: each communicator has an arena of its own.
     def test_two_communicators(self):
         program = self.alternating(stream=(0, 1), comm=(0, 1))
@@ -181,7 +187,7 @@ class Order(Judge):
         self.good(self.alternating(comm=(0,)), self.alternating(comm=(1,)), comms=2,
                   per_node=per_node, env=env)
 
-    # Guard: the team's lock, and no state of a thread or of the process in a call.
+    # Guard: calls of two communicators share nothing that one of them could change.
     def test_two_threads(self):
         self.two_threads()
 
