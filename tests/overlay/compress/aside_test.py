@@ -78,7 +78,7 @@ class StepsAside(Judge):
     # Guard: a captured call would be replayed when its arena is somebody else's. The stand-in, to
     # which it is forwarded, cannot capture and says so: in the same words as without the preload.
     def test_stream_capture(self):
-        program = [Call("all_reduce", 8000, stream=1, comm=1), Call("all_gather", 8000),
+        program = [Call("all_reduce", 8000, in_place=True, stream=1, comm=1), Call("all_gather", 8000),
                    Call("all_reduce", 9000, stream=1)]
         program = ["capture 1", program[0], "captured 1", *program[1:]]
         refused = re.compile(r"REFUSED .*")

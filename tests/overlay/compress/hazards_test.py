@@ -158,10 +158,10 @@ class Order(Judge):
 
     # Guard: a call waits for the event of its arena slot's last use, on whichever stream.
     def test_two_streams(self):
-        self.good(self.alternating(stream=(0, 1)), env=self.SLOW)
+        self.good(self.alternating(stream=(0, 0, 1, 1)), env=self.SLOW)
 
     def test_two_streams_process_per_node(self):
-        self.good(self.alternating(stream=(0, 1)), env=self.SLOW, per_node=True)
+        self.good(self.alternating(stream=(0, 0, 1, 1)), env=self.SLOW, per_node=True)
 
     # Guard: the same, in segments that reuse one arena of 1 MiB.
     def test_two_streams_in_segments(self):
