@@ -173,6 +173,14 @@ static void wait_for_streams(Worker* worker) {
   look_for_errors();
 }
 
+// What follows a call on its streams, once it has been handed over.
+static void follow(Worker* worker, const Call* call) {
+  for (int i = 0; i < locals && !capturing; ++i) {
+    use_device(i);
+    after_call(call, worker, i);
+  }
+}
+
 static void call_on_all(Worker* worker, const Call* call, int grouped) {
   if (atomic_load(&aborting)) {  // the communicator may be gone
     wait_for_streams(worker);
@@ -182,6 +190,7 @@ static void call_on_all(Worker* worker, const Call* call, int grouped) {
   if (!grouped && locals > 1) must(ncclGroupStart());
   for (int i = 0; i < locals; ++i) {
     use_device(i);
+    if (!capturing) before_call(call, worker, i);
     const ncclResult_t result = make_call(call, worker, i);
     if (capturing && result != ncclSuccess) {
       printf("REFUSED %d %s\n", (int)result, ncclGetLastError(NULL));
@@ -218,7 +227,7 @@ static void capture(Worker* worker, int stream, int begins) {
 static void* run(void* argument) {
   Worker* worker = argument;
   char path[4096], line[256];
-  int grouped = 0, next = 0, one = 0, other = 0;
+  int grouped = 0, next = 0, followed = 0, one = 0, other = 0;
   snprintf(path, sizeof path, "%s/program.%d", folder, worker->number);
   FILE* file = fopen(path, "r");
   while (fgets(line, sizeof line, file) != NULL) {
@@ -229,6 +238,7 @@ static void* run(void* argument) {
       ncclSimInfo_t info = NCCL_SIM_INFO_INITIALIZER;
       grouped = 0, must(ncclGroupSimulateEnd(&info));
     }
+    for (; !grouped && followed < next; ++followed) follow(worker, &worker->calls[followed]);
     if (sscanf(line, "capture %d", &one) == 1) capture(worker, one, 1);
     if (sscanf(line, "captured %d", &one) == 1) capture(worker, one, 0);
     if (sscanf(line, "sleep %d %d", &one, &other) == 2) sleep_if_told(one, other);

@@ -21,6 +21,7 @@ typedef struct {
   struct {
     CUdeviceptr memory[2];  // the input's allocation, and the output's: in place the same
     CUdeviceptr input, output, scalar;
+    CUdeviceptr source, used, result;  // what goes into the input, and what input and output become
   } at[kMaxLocal];
 } Call;
 
@@ -39,6 +40,10 @@ extern const char* folder;
 void use_device(int local);
 // Buffers of all local ranks, with the inputs that the test left in FOLDER/NUMBER.RANK.in.
 void prepare(Call* call);
+// On the call's stream: fills the input before the call; afterwards keeps what the buffers hold,
+// and overwrites them, so that a call which is early or late on its stream is seen.
+void before_call(const Call* call, Worker* worker, int local);
+void after_call(const Call* call, Worker* worker, int local);
 // The call of one local rank.
 ncclResult_t make_call(const Call* call, Worker* worker, int local);
 // Leaves the outputs in FOLDER/NUMBER.RANK.out; says what else was written to.

@@ -43,6 +43,14 @@ static size_t offset_of(const Call* call, int output) {
   return output && !call->in_place ? (call->offset * 5 + 3) % 16 : call->offset;
 }
 
+// Device memory filled with what a copy of something should replace.
+static CUdeviceptr kept(size_t bytes) {
+  CUdeviceptr memory;
+  CUDA(allocate(&memory, bytes + 1));
+  CUDA(fill(memory, kFill, bytes + 1));
+  return memory;
+}
+
 static CUdeviceptr buffer(const Call* call, int output, size_t elems, CUdeviceptr* memory) {
   const size_t bytes = (elems + kMargin) * width(call);
   CUDA(allocate(memory, bytes));
@@ -75,14 +83,42 @@ void prepare(Call* call) {
       call->at[i].input = buffer(call, 0, input_elems(call), &call->at[i].memory[0]);
       call->at[i].output = buffer(call, 1, output_elems(call), &call->at[i].memory[1]);
     }
+    const size_t bytes = input_elems(call) * width(call);
     void* data = read_input(call, local_rank[i]);
-    if (call->count > 0) CUDA(upload(call->at[i].input, data, input_elems(call) * width(call)));
+    call->at[i].source = kept(bytes);
+    if (bytes > 0) CUDA(upload(call->at[i].source, data, bytes));
     free(data);
+    call->at[i].used = kept(bytes);
+    call->at[i].result = kept(output_elems(call) * width(call));
     uint32_t scalar = 0;
     scalar_of(call, local_rank[i], &scalar);
     CUDA(allocate(&call->at[i].scalar, sizeof scalar));
     CUDA(upload(call->at[i].scalar, &scalar, sizeof scalar));
   }
+}
+
+void before_call(const Call* call, Worker* worker, int local) {
+  const size_t bytes = input_elems(call) * width(call);
+  const CUstream stream = worker->streams[local][call->stream];
+  if (bytes > 0) CUDA(copy_async(call->at[local].input, call->at[local].source, bytes, stream));
+}
+
+static void keep(CUdeviceptr copy, CUdeviceptr of, size_t bytes, CUstream stream) {
+  if (bytes == 0) return;
+  CUDA(copy_async(copy, of, bytes, stream));
+}
+
+static void wipe(CUdeviceptr memory, size_t bytes, CUstream stream) {
+  if (bytes > 0) CUDA(fill_async(memory, kFill, bytes, stream));
+}
+
+void after_call(const Call* call, Worker* worker, int local) {
+  const size_t in = input_elems(call) * width(call), out = output_elems(call) * width(call);
+  const CUstream stream = worker->streams[local][call->stream];
+  keep(call->at[local].used, call->at[local].input, in, stream);
+  keep(call->at[local].result, call->at[local].output, out, stream);
+  wipe(call->at[local].input, in, stream);
+  wipe(call->at[local].output, out, stream);
 }
 
 static ncclResult_t enqueue(const Call* call, const void* from, void* into, ncclRedOp_t reduction,
@@ -123,16 +159,16 @@ ncclResult_t make_call(const Call* call, Worker* worker, int local) {
   return result;
 }
 
-// The margins of one allocation are as they were filled.
-static void check_margins(const Call* call, int local, int output, size_t elems) {
+// One allocation is as it was filled: the margins at first, the rest behind the call.
+static void check_fill(const Call* call, int local, int output, size_t elems) {
   const size_t bytes = (elems + kMargin) * width(call);
-  const size_t begin = offset_of(call, output) * width(call), end = begin + elems * width(call);
   unsigned char* data = malloc(bytes);
   CUDA(download(data, call->at[local].memory[output], bytes));
   for (size_t i = 0; i < bytes; ++i) {
-    if ((i >= begin && i < end) || data[i] == kFill) continue;
-    printf("BROKEN call %d wrote to byte %zd beside the %s of rank %d\n", call->number,
-           (ssize_t)i - (ssize_t)begin, output ? "output" : "input", local_rank[local]);
+    if (data[i] == kFill) continue;
+    printf("BROKEN call %d wrote to byte %zd of %zu, beside the %s of rank %d or too late\n",
+           call->number, (ssize_t)(i - offset_of(call, output) * width(call)), elems * width(call),
+           output ? "output" : "input", local_rank[local]);
     break;
   }
   free(data);
@@ -141,7 +177,7 @@ static void check_margins(const Call* call, int local, int output, size_t elems)
 static void check_input(const Call* call, int local) {
   const size_t bytes = input_elems(call) * width(call);
   void *data = malloc(bytes + 1), *original = read_input(call, local_rank[local]);
-  if (bytes > 0) CUDA(download(data, call->at[local].input, bytes));
+  if (bytes > 0) CUDA(download(data, call->at[local].used, bytes));
   if (memcmp(data, original, bytes) != 0)
     printf("BROKEN call %d changed the input of rank %d\n", call->number, local_rank[local]);
   free(data), free(original);
@@ -150,12 +186,12 @@ static void check_input(const Call* call, int local) {
 void collect(const Call* call) {
   for (int i = 0; i < locals; ++i) {
     use_device(i);
-    check_margins(call, i, 0, call->in_place ? larger(call) : input_elems(call));
-    if (!call->in_place) check_margins(call, i, 1, output_elems(call));
+    check_fill(call, i, 0, call->in_place ? larger(call) : input_elems(call));
+    if (!call->in_place) check_fill(call, i, 1, output_elems(call));
     if (!call->in_place) check_input(call, i);
     const size_t bytes = output_elems(call) * width(call);
     void* data = malloc(bytes + 1);
-    if (bytes > 0) CUDA(download(data, call->at[i].output, bytes));
+    if (bytes > 0) CUDA(download(data, call->at[i].result, bytes));
     char path[4096];
     path_of(path, sizeof path, call, local_rank[i], "out");
     FILE* file = fopen(path, "wb");

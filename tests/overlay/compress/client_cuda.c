@@ -35,6 +35,8 @@ void load_cuda(void) {
   find(library, "cuMemsetD8_v2", &cuda.fill);
   find(library, "cuMemcpyHtoD_v2", &cuda.upload);
   find(library, "cuMemcpyDtoH_v2", &cuda.download);
+  find(library, "cuMemcpyDtoDAsync_v2", &cuda.copy_async);
+  find(library, "cuMemsetD8Async", &cuda.fill_async);
   find(library, "cuStreamCreate", &cuda.make_stream);
   find(library, "cuStreamQuery", &cuda.query);
   find(library, "cuStreamBeginCapture_v2", &cuda.begin_capture);

@@ -21,6 +21,8 @@ extern struct Cuda {
   int (*fill)(CUdeviceptr into, unsigned char value, size_t bytes);
   int (*upload)(CUdeviceptr into, const void* from, size_t bytes);
   int (*download)(void* into, CUdeviceptr from, size_t bytes);
+  int (*copy_async)(CUdeviceptr into, CUdeviceptr from, size_t bytes, CUstream stream);
+  int (*fill_async)(CUdeviceptr into, unsigned char value, size_t bytes, CUstream stream);
   int (*make_stream)(CUstream* stream, unsigned flags);
   int (*query)(CUstream stream);
   int (*begin_capture)(CUstream stream, unsigned mode);

@@ -53,7 +53,7 @@ class Content(Judge):
     def test_nan_in_a_reduce_scatter(self):
         self.non_finite_sum(np.nan)
 
-    # Guard: the same, twice: the finished sum is encoded too, and all ranks decode the same message.
+    # Guard: the same, twice: the finished sum is encoded too, and all ranks decode one message.
     def non_finite_everywhere(self, value, bad_rank, in_place):
         count, index = 40000, 10000 + 2100  # in the slice of rank 1, which begins at 10016
         call = Call("all_reduce", count, "bfloat16", in_place=in_place,
@@ -151,22 +151,30 @@ class Order(Judge):
         self.check_all(run)
 
     def alternating(self, calls=12, **fields):
-        """Calls that take turns in what the pattern says, e.g. stream=(0, 1)."""
+        """Calls that take turns in what the pattern says, e.g. stream=(0, 0, 1, 1)."""
         return [Call(OPS[i % 3], 7000 + 3000 * i, in_place=i % 2 == 0,
                      **{key: values[i % len(values)] for key, values in fields.items()})
                 for i in range(calls)]
 
-    # Guard: a call waits for the event of its arena slot's last use, on whichever stream.
+    # Guard: a call waits for the event of its arena slot's last use, on whichever stream. There are
+    # two slots, so calls that take turns strictly would have a slot for each stream.
     def test_two_streams(self):
-        self.good(self.alternating(stream=(0, 1)), env=self.SLOW)
+        self.good(self.alternating(stream=(0, 0, 1, 1)), env=self.SLOW)
 
     def test_two_streams_process_per_node(self):
-        self.good(self.alternating(stream=(0, 1)), env=self.SLOW, per_node=True)
+        self.good(self.alternating(stream=(0, 0, 1, 1)), env=self.SLOW, per_node=True)
 
     # Guard: the same, in segments that reuse one arena of 1 MiB.
     def test_two_streams_in_segments(self):
-        program = [Call(op, 200000, stream=stream) for op in OPS for stream in (0, 1)]
+        program = [Call(op, 200000, stream=stream)
+                   for op, stream in zip(OPS * 2, (0, 0, 1, 1, 0, 0))]
         self.good(program, env={**self.SLOW, "SLIMCCL_ARENA_MB": 1})
+
+    # Guard: what is coalesced runs on the first call's stream, after and before all of theirs.
+    def test_two_streams_in_a_group(self):
+        program = self.alternating(stream=(0, 1))
+        self.good([*program[:2], "group", *program[2:7], "end", "group", *program[7:], "end"],
+                  env=self.SLOW)
 
     # Guard: each communicator has an arena of its own.
     def test_two_communicators(self):
@@ -181,7 +189,7 @@ class Order(Judge):
         self.good(self.alternating(comm=(0,)), self.alternating(comm=(1,)), comms=2,
                   per_node=per_node, env=env)
 
-    # Guard: the team's lock, and no state of a thread or of the process in a call.
+    # Guard: calls of two communicators share nothing that one of them could change.
     def test_two_threads(self):
         self.two_threads()
 
