@@ -9,7 +9,6 @@ import math
 import os
 import re
 import sys
-import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import trainers_test  # noqa: E402
@@ -74,7 +73,8 @@ class Compressed(trainers_test.TrainerTest):
         self.assertGreaterEqual(self.share(reports, "reduce_scatter"), 0.95)
         self.assertGreaterEqual(self.saving(reports, "reduce_scatter"), gradients)
         self.assertGreaterEqual(self.saving(reports, "all_gather"), weights)
-        self.assertGreater(self.share(reports, "all_gather"), 0.9)
+        # ZeRO-3 gathers parameters one by one in its first step, many under the floor.
+        self.assertGreater(self.share(reports, "all_gather"), 0.8)
 
     def assert_bytes_of_the_stand_in(self, profile, trainer, arguments, done, reports):
         """What the stand-in sent is what it sends without the overlay, less what was saved."""
@@ -134,4 +134,8 @@ class Compressed(trainers_test.TrainerTest):
 
 
 if __name__ == "__main__":
+    if "no-kernels" in sys.argv:
+        print("SKIPPED: built without nvcc, so there are no kernels")
+        sys.exit(77)
+    sys.argv = [word for word in sys.argv if word != "kernels"]
     harness.main()
