@@ -205,7 +205,7 @@ class Order(Judge):
         self.good(["group", *program[:5], "end", *program[5:]], env=self.SENDS_WAIT)
 
     # Guard: all of a call is enqueued before the next one of another communicator begins. Here the
-    # program orders the threads' calls, without which no NCCL would do.
+    # program orders the threads' calls, and has one stream for them: else no NCCL would do.
     def test_two_threads_on_one_kernel_slot(self):
         self.two_threads(TURNS=1, **self.ONE_SLOT)
 
