@@ -9,9 +9,9 @@
 //   sleep RANK MS, wait                   that rank comes late; wait for all streams
 // Environment: FOLDER, COMMS (how many communicators), THREADS, RANKS_OF ("0,2;1,3": the ranks of
 // each process, one device each), ROUNDS (each with communicators of its own), TURNS=1 (two
-// threads' calls alternate), ABORT="RANK CALLS" (another thread aborts that rank's first
-// communicator after so many calls), and torchrun's variables. It ends with 0 and "DONE", or with
-// "ENDED CODE TEXT" if a call or a communicator failed.
+// threads' calls alternate, on the same streams), ABORT="RANK CALLS" (another thread aborts that
+// rank's first communicator after so many calls), and torchrun's variables. It ends with 0 and
+// "DONE", or with "ENDED CODE TEXT" if a call or a communicator failed.
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -144,6 +144,8 @@ static void set_up(Worker* worker) {
     use_device(i);
     for (int s = 0; s < kStreams; ++s) CUDA(make_stream(&worker->streams[i][s], 1));
   }
+  // Calls are in one order on the GPU too only if they are on one stream.
+  if (takes_turns) memcpy(worker->streams, workers[0].streams, sizeof worker->streams);
 }
 
 static void look_for_errors(void) {

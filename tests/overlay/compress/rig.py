@@ -157,7 +157,8 @@ class Rig(unittest.TestCase):
             "THREADS": len(programs), "RANKS_OF": ";".join(",".join(map(str, g)) for g in groups),
             "SLIMCCL_EMULATED_DEVICES": 4, "SLIMCCL_EMULATED_MB": 2048,
             "SLIMCCL_EMULATED_DELAY_US": 100, "SLIMCCL_PROFILE": profile, "SLIMCCL_FLOOR": 1000,
-            "SLIMCCL_ARENA_MB": 64, "SLIMCCL_NET_GBITS": 0.01, "SLIMCCL_AGREE_S": 30, "SLIMCCL_TIMEOUT_S": 60,
+            "SLIMCCL_NET_GBITS": 0.001,  # so slow that it always pays to compress
+            "SLIMCCL_ARENA_MB": 64, "SLIMCCL_AGREE_S": 30, "SLIMCCL_TIMEOUT_S": 60,
             "SLIMCCL_ADDRESS": "127.0.0.1", "VENDOR_SLIMCCL_ADDRESS": "127.0.0.1",
             "VENDOR_SLIMCCL_TIMEOUT_S": 60, "VENDOR_SLIMCCL_LOG": "notice", "SLIMCCL_LOG": "notice",
             "SLIMCCL_REPORT": os.path.join(folder, "report-%p.json"),
