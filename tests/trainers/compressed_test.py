@@ -1,7 +1,7 @@
 #!/usr/bin/python3
-"""Real trainers, unmodified, whose calls between two pretend nodes the overlay compresses: nearly all
-gradients cross compressed, in as few bytes as promised, and training goes on: the loss falls, and
-all ranks know the same one. The bytes that the vendor's stand-in says it sent must agree."""
+"""Real trainers, unmodified, whose calls between two pretend nodes the overlay compresses: nearly
+all gradients cross compressed, in as few bytes as promised, and training goes on: the loss falls,
+and all ranks know the same one. The bytes that the vendor's stand-in says it sent must agree."""
 import collections
 import glob
 import json

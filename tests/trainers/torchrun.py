@@ -62,7 +62,8 @@ class Run:
         self.ranks = [text for _, text in sorted(outputs(folder))]
         self.text = "\n".join([*agents, *self.ranks])
         report = self.ranks[0] if self.ranks else ""
-        self.losses_by_rank = [re.findall(r"^step \d+ loss (\S+)", text, re.M) for text in self.ranks]
+        self.losses_by_rank = [re.findall(r"^step \d+ loss (\S+)", text, re.M)
+                               for text in self.ranks]
         self.losses = self.losses_by_rank[0] if self.ranks else []
         self.parameters = re.findall(r"^parameters (\w+)$", report, re.M)
         self.complaints = COMPLAINT.findall(self.text)

@@ -25,7 +25,8 @@ class Frozen(nn.Module):
         weights = torch.cat([codes & 15, codes >> 4]).to(torch.bfloat16)
         weights = (weights - 7.5) / (8 * weights.shape[0])
         width = x.shape[-1]
-        y = F.linear(x, weights.reshape(4 * width, width)) + F.linear(F.linear(x, self.down), self.up)
+        y = F.linear(x, weights.reshape(4 * width, width))
+        y = y + F.linear(F.linear(x, self.down), self.up)
         return x + y.unflatten(-1, (4, width)).sum(-2)
 
 

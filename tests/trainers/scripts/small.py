@@ -1,5 +1,5 @@
-"""What surrounds training: weights sent from one rank at the start, barriers, objects, norms, flags,
-token counts, logits, samples, router tables."""
+"""What surrounds training: weights sent from one rank at the start, barriers, objects, norms,
+flags, token counts, logits, samples, router tables."""
 import gpt
 import marks
 import torch
