@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 
+#include <chrono>
 #include <csignal>
 #include <utility>
 
@@ -33,17 +34,26 @@ std::thread quiet_thread(const std::function<void()>& task) {
   return std::thread(task);
 }
 
-void Background::begin(runtime::Bootstrap& star, Bytes mine, double timeout_s) {
+void Background::begin(runtime::Bootstrap& star, Bytes mine) {
+  constexpr double kAsLongAsTheyLike = 1e9;  // seconds
   const std::lock_guard lock(mutex_);
   ensure(!thread_.joinable(), "two exchanges of one communicator at once");
+  has_ended_ = false;
   bytes_.clear();
   failure_.clear();
-  thread_ = quiet_thread([this, &star, mine = std::move(mine), timeout_s] {
+  thread_ = quiet_thread([this, &star, mine = std::move(mine)] {
+    std::vector<Bytes> bytes;
+    std::string failure;
     try {
-      bytes_ = star.all_gather(mine, timeout_s);
+      bytes = star.all_gather(mine, kAsLongAsTheyLike);
     } catch (const std::exception& error) {
-      failure_ = error.what();
+      failure = error.what();
     }
+    const std::lock_guard result(result_mutex_);
+    bytes_ = std::move(bytes);
+    failure_ = std::move(failure);
+    has_ended_ = true;
+    ended_.notify_all();
   });
 }
 
@@ -57,9 +67,16 @@ void Background::wait() noexcept {
   if (thread_.joinable()) thread_.join();
 }
 
-std::vector<Background::Bytes> Background::take() {
+std::vector<Background::Bytes> Background::take(double timeout_s) {
+  std::unique_lock lock(result_mutex_);
+  const auto patience = std::chrono::duration<double>(timeout_s);
+  const bool in_time = ended_.wait_for(lock, patience, [&] { return has_ended_; });
+  check(in_time, ncclRemoteError, "some rank did not get to this call's point of agreement within ",
+        timeout_s, " s (SLIMCCL_TIMEOUT_S)");
+  check(failure_.empty(), ncclRemoteError,
+        "the ranks can no longer agree on what is compressed: ", failure_);
+  lock.unlock();
   wait();
-  check(failure_.empty(), ncclRemoteError, failure_);
   return std::exchange(bytes_, {});
 }
 

@@ -1,6 +1,7 @@
 // One exchange between the ranks of a communicator that goes on while its calls do.
 #pragma once
 
+#include <condition_variable>
 #include <functional>
 #include <mutex>
 #include <string>
@@ -22,18 +23,23 @@ class Background {
   Background& operator=(const Background&) = delete;
   ~Background() { wait(); }
 
-  // Gives all ranks `mine`. None may be under way. Throws if no thread can be had.
-  void begin(runtime::Bootstrap& star, Bytes mine, double timeout_s);
-  // Returns at once if none is under way, otherwise when it has ended: after its time-out at the
-  // latest, or when the connections' cancel flag is set.
+  // Gives all ranks `mine`, for which they may take as long as they like. None may be under way.
+  // Throws if no thread can be had.
+  void begin(runtime::Bootstrap& star, Bytes mine);
+  // Returns at once if none is under way, otherwise when it has ended: when all ranks have come,
+  // one has died, or the connections' cancel flag is set.
   void wait() noexcept;
   [[nodiscard]] bool under_way() const noexcept;
-  // Waits; every rank's bytes, by rank. Throws Error if the ranks could not be reached.
-  [[nodiscard]] std::vector<Bytes> take();
+  // Waits up to `timeout_s` seconds; every rank's bytes, by rank. Throws Error if the ranks have
+  // not come, or can no longer be reached.
+  [[nodiscard]] std::vector<Bytes> take(double timeout_s);
 
  private:
   mutable std::mutex mutex_;  // of thread_
   std::thread thread_;
+  std::mutex result_mutex_;  // of what follows
+  std::condition_variable ended_;
+  bool has_ended_ = false;
   std::vector<Bytes> bytes_;
   std::string failure_;  // empty: none
 };

@@ -70,10 +70,14 @@ runtime::StreamCall to_stream_call(const Compressed& one) {
 // Throws Error.
 void enqueue_calls(const std::vector<Compressed>& calls) {
   std::vector<runtime::StreamTeam*> teams;
-  std::vector<runtime::StreamCall> stream_calls;
+  // By copy of NCCL, in order: a group is of one copy.
+  std::vector<std::pair<const slimccl_nccl*, std::vector<runtime::StreamCall>>> copies;
   for (const Compressed& one : calls) {
     teams.push_back(&one.compressor->team);
-    stream_calls.push_back(to_stream_call(one));
+    const slimccl_nccl* nccl = one.entry->nccl;
+    auto copy = std::ranges::find(copies, nccl, [](const auto& each) { return each.first; });
+    if (copy == copies.end()) copy = copies.insert(copies.end(), {nccl, {}});
+    copy->second.push_back(to_stream_call(one));
   }
   std::ranges::sort(teams, std::less<>());
   const auto [first, last] = std::ranges::unique(teams);
@@ -81,7 +85,15 @@ void enqueue_calls(const std::vector<Compressed>& calls) {
   std::vector<std::unique_lock<std::mutex>> locks;
   for (runtime::StreamTeam* team : teams) locks.emplace_back(team->mutex());
   for (const Compressed& one : calls) one.entry->need_whole();
-  runtime::enqueue(stream_calls);
+  for (const auto& [nccl, stream_calls] : copies) runtime::enqueue(stream_calls);
+}
+
+// Frees what aborted communicators have left.
+void bury() {
+  State& state = State::instance();
+  std::vector<std::shared_ptr<Compressor>> dead;
+  const std::lock_guard lock(state.graves_mutex);
+  dead.swap(state.graves);
 }
 
 }  // namespace
@@ -106,6 +118,7 @@ std::shared_ptr<Compressor> make_compressor(const slimccl_nccl& nccl, ncclComm_t
                                             const topology::Topology& topology, int rank,
                                             uint64_t arena_bytes) {
   const Gpu* gpu = loaded_gpu();
+  bury();
   ensure(gpu != nullptr, "a communicator compresses without CUDA kernels");
   auto link = std::make_unique<RealLink>(nccl, comm, State::instance().issuing);
   return std::make_shared<Compressor>(*gpu, device, topology, rank, std::move(link), arena_bytes);
@@ -122,9 +135,9 @@ ncclResult_t compress(Entry& entry, const Call& call, const Outcome& outcome,
     thread.compressed.push_back(std::move(one.front()));
     return ncclSuccess;
   } catch (const Error& error) {
-    return fail(error.code(), error.what());
+    return fail_call(error.code(), error.what());
   } catch (const std::exception& error) {
-    return fail(ncclSystemError, error.what());
+    return fail_call(ncclSystemError, error.what());
   }
 }
 

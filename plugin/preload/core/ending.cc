@@ -48,10 +48,16 @@ bool begin_end(Entry& entry, End how) noexcept {
 
 void end(Entry& entry, End how) noexcept {
   State& state = State::instance();
-  entry.set_compressor(nullptr);
   if (entry.background.under_way()) entry.cancel = true;  // nobody waits for its result any more
-  entry.background.wait();
   try {
+    // In a group the real communicator ends with it.
+    if (how == End::kAborted || ThreadState::current().depth > 0) {
+      const std::lock_guard lock(state.graves_mutex);
+      if (auto compressor = entry.compressor_now()) state.graves.push_back(std::move(compressor));
+    }
+    entry.set_compressor(nullptr);
+    const std::lock_guard no_further_exchange(entry.evidence_mutex);
+    entry.background.wait();
     const std::lock_guard lock(entry.mutex);  // who was in a meeting gives it up first
     if (entry.star) {
       if (how == End::kAborted) {

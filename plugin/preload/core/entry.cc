@@ -53,7 +53,6 @@ void Entry::reset() {
   own_family.reset();
   meetings.clear();
   checked = 0;
-  window_list.clear();
   set_compressor(nullptr);
 }
 

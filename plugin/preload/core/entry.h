@@ -35,12 +35,6 @@ struct Judged {
   Savings saved{};
 };
 
-// A buffer that the program registered as a window.
-struct Window {
-  ncclWindow_t handle;
-  uintptr_t begin, end;
-};
-
 struct Entry {
   // Read by each call.
   std::atomic<ncclComm_t> comm{nullptr};
@@ -48,7 +42,8 @@ struct Entry {
   std::atomic<Reason> standing{Reason::kNotAgreed};
   std::atomic<bool> checks{false}, ended{false}, joining{false};
   std::atomic<bool> cancel{false};  // ends a meeting under way
-  std::atomic<int> rank{-1}, ranks{0}, windows{0};
+  std::atomic<int> rank{-1}, ranks{0};
+  std::atomic<int> windows{0};      // registered, which all ranks do alike
   std::atomic<uint64_t> number{0};  // of this process's communicators, in the order of their making
   Counts counts;
   Scalars scalars;
@@ -66,9 +61,6 @@ struct Entry {
 
   std::mutex judged_mutex;
   std::array<Judged, 32> judged;  // under judged_mutex; by a hash of the call
-
-  std::mutex windows_mutex;         // held shortly, and by nobody who waits
-  std::vector<Window> window_list;  // under windows_mutex; `windows` are in it
 
   std::mutex evidence_mutex;  // of the next two; calls of one communicator come one by one
   std::optional<EvidenceTable> evidence;  // there if its calls may be compressed

@@ -15,10 +15,10 @@ ncclResult_t count(Entry& entry, const Call& call, const Buffers& buffers,
     if (policy.profile != Profile::kExact) outcome = judge(entry, policy, call, buffers);
   } catch (const Error& error) {
     entry.break_off(error.code(), error.what());
-    result = fail(error.code(), error.what());
+    result = fail_call(error.code(), error.what());
   } catch (const std::exception& error) {  // no memory to judge by
     entry.break_off(ncclSystemError, error.what());
-    result = fail(ncclSystemError, error.what());
+    result = fail_call(ncclSystemError, error.what());
   }
   if (result != ncclSuccess) return result;
   const auto op = static_cast<size_t>(call.op);

@@ -1,6 +1,4 @@
 // How communicators begin and end, and what belongs to them.
-#include <algorithm>
-
 #include "base/log.h"
 #include "core/ending.h"
 #include "core/hooks.h"
@@ -123,29 +121,22 @@ ncclResult_t CommWindowRegister(const slimccl_nccl* real, ncclComm_t comm, void*
   const ncclResult_t result = note(real->CommWindowRegister(comm, buffer, bytes, window, flags));
   State& state = State::instance();
   if (result != ncclSuccess || comm == nullptr || state.forked) return result;
-  Entry& entry = state.entry_of(real, comm);
-  if (state.table.shared(entry)) return result;
-  try {
-    const std::lock_guard lock(entry.windows_mutex);
-    const auto begin = reinterpret_cast<uintptr_t>(buffer);
-    entry.window_list.push_back({*window, begin, begin + bytes});
-    ++entry.windows;
-  } catch (const std::exception& error) {
-    warn_of("a window is not known: ", error);
-  }
+  // Which buffers are windowed may differ between ranks (offsets may), that there are windows not:
+  // registering is collective.
+  ++state.entry_of(real, comm).windows;
   return result;
 }
 
 ncclResult_t CommWindowDeregister(const slimccl_nccl* real, ncclComm_t comm, ncclWindow_t window) {
   real = State::instance().maker_of(real, comm);
   SLIMCCL_HAVE(CommWindowDeregister);
+  const ncclResult_t result = note(real->CommWindowDeregister(comm, window));
   const State& state = State::instance();
-  if (Entry* entry = state.table.find(comm); entry != nullptr && !state.forked) {
-    const std::lock_guard lock(entry->windows_mutex);
-    entry->windows -= static_cast<int>(
-        std::erase_if(entry->window_list, [&](const Window& one) { return one.handle == window; }));
+  Entry* entry = state.table.find(comm);
+  if (result == ncclSuccess && entry != nullptr && !state.forked && entry->windows > 0) {
+    --entry->windows;
   }
-  return note(real->CommWindowDeregister(comm, window));
+  return result;
 }
 
 ncclResult_t RedOpCreatePreMulSum(const slimccl_nccl* real, ncclRedOp_t* op, void* scalar,

@@ -15,8 +15,8 @@ bool same(const Judged& judged, const Call& call, bool windowed) {
 }
 
 // The decision by the policy, from memory if it was made lately.
-Judged decided(Entry& entry, const Policy& policy, const Call& call, const Buffers& buffers) {
-  const bool windowed = in_window(entry, buffers.from, buffers.into);
+Judged decided(Entry& entry, const Policy& policy, const Call& call) {
+  const bool windowed = entry.windows.load(std::memory_order_acquire) > 0;
   const uint64_t hash = call.count * 0x9e3779b97f4a7c15ULL + static_cast<uint64_t>(call.op) * 12 +
                         static_cast<uint64_t>(call.type);
   const std::lock_guard lock(entry.judged_mutex);
@@ -66,20 +66,26 @@ void note_arrived(Entry& entry, Compressor& compressor) {
 void agree_on(Entry& entry, Compressor& compressor, const Duty& duty) {
   note_arrived(entry, compressor);
   if (duty.needs_outcome) {
-    for (const auto& change : entry.evidence->apply(entry.background.take())) say(entry, change);
+    const auto of_all = entry.background.take(State::instance().settings.timeout_s);
+    for (const auto& change : entry.evidence->apply(of_all)) say(entry, change);
   }
   if (!duty.takes_snapshot) return;
-  const double timeout_s = State::instance().settings.setup_timeout_s;
-  entry.background.begin(*entry.star, entry.evidence->snapshot(), timeout_s);
+  check(entry.star != nullptr, ncclRemoteError,
+        "the ranks of this communicator are no longer in contact, so that they cannot agree on "
+        "what is compressed");
+  entry.background.begin(*entry.star, entry.evidence->snapshot());
 }
 
-bool in_place(const Entry& entry, const Call& call, const Buffers& buffers) {
+// What is neither in place nor apart is no evidence, and an error only if it is compressed.
+bool in_place(const Entry& entry, const Call& call, const Buffers& buffers) try {
   const runtime::Call whole{.op = collective_of(call.op),
                             .type = call.type,
                             .count = call.count,
                             .input = buffers.from,
                             .output = buffers.into};
   return runtime::layout_of(whole, entry.ranks, entry.rank).in_place;
+} catch (const Error&) {
+  return false;
 }
 
 uint64_t input_elems(const Entry& entry, const Call& call) {
@@ -92,9 +98,13 @@ Evidence evidence_of(Entry& entry, Compressor& compressor, const Call& call,
                      const Buffers& buffers) {
   agree_on(entry, compressor, entry.evidence->next_call());
   const auto seen = entry.evidence->see(call, in_place(entry, call, buffers));
-  if (seen.wants_a_sample) {
-    compressor.sampler.take(seen.kind, buffers.from, input_elems(entry, call), call.type,
-                            reinterpret_cast<device::CUstream>(buffers.stream));
+  if (seen.wants_a_sample && buffers.from != nullptr) {
+    try {
+      compressor.sampler.take(seen.kind, buffers.from, input_elems(entry, call), call.type,
+                              reinterpret_cast<device::CUstream>(buffers.stream));
+    } catch (const Error& error) {  // another call will do; this one may still be fine as exact
+      log::debug("overlay: no sample: ", error.what());
+    }
   }
   return seen.word;
 }
@@ -118,22 +128,10 @@ Reason compressing(Entry& entry, const Policy& policy, const Call& call, const B
 
 }  // namespace
 
-bool in_window(Entry& entry, const void* from, const void* into) {
-  if (entry.windows.load(std::memory_order_acquire) == 0) return false;
-  const std::lock_guard lock(entry.windows_mutex);
-  for (const Window& window : entry.window_list) {
-    for (const void* buffer : {from, into}) {
-      const auto at = reinterpret_cast<uintptr_t>(buffer);
-      if (at >= window.begin && at < window.end) return true;
-    }
-  }
-  return false;
-}
-
 Outcome judge(Entry& entry, const Policy& policy, const Call& call, const Buffers& buffers) {
   const Reason standing = entry.standing.load(std::memory_order_acquire);
   if (standing != Reason::kCompressible) return {standing};
-  const Judged judged = decided(entry, policy, call, buffers);
+  const Judged judged = decided(entry, policy, call);
   Outcome outcome{judged.decision.reason, judged.decision.row, judged.decision.codecs};
   if (policy.compresses()) {
     outcome.reason = compressing(entry, policy, call, buffers, judged.decision);

@@ -19,8 +19,4 @@ struct Outcome {
 [[nodiscard]] Outcome judge(Entry& entry, const Policy& policy, const Call& call,
                             const Buffers& buffers);
 
-// Whether one of the buffers lies in a window. It follows from what the program registered alone,
-// never from what other threads do: ranks that call alike conclude alike.
-[[nodiscard]] bool in_window(Entry& entry, const void* from, const void* into);
-
 }  // namespace slimccl::overlay

@@ -20,6 +20,7 @@ void prepare_on(const device::Driver& driver, const device::FoldKernels& kernels
   std::string failure;
   try {
     const device::CurrentContext current(driver, context);
+    const device::BesideCaptures beside(driver);
     kernels.prepare();
   } catch (const Error& error) {
     failure = error.what();

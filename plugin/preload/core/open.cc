@@ -42,8 +42,13 @@ extern "C" __attribute__((visibility("default"))) const slimccl_overlay* slimccl
     }
     const overlay::State& state = overlay::State::instance();  // reads the settings
     // A compressed call is several kernels of NCCL's: between communicators their order must be the
-    // one of the calls.
-    if (state.policy.compresses()) set_environment_variable("NCCL_LAUNCH_ORDER_IMPLICIT", "1");
+    // one of the calls. Threads that call at once have no order, which NCCL then takes for an error
+    // unless it is told not to.
+    if (state.policy.compresses() &&
+        environment_variable("NCCL_LAUNCH_ORDER_IMPLICIT") == nullptr) {
+      set_environment_variable("NCCL_LAUNCH_ORDER_IMPLICIT", "1");
+      set_environment_variable("NCCL_LAUNCH_RACE_FATAL", "0");
+    }
     overlay::watch_for_exit();
     return &overlay::kHooks;
   } catch (const std::exception& error) {

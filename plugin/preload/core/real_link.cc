@@ -43,8 +43,10 @@ void RealLink::finish() {
 }
 
 void RealLink::cancel() noexcept {
+  // Drops what has been issued; an end would send it, maybe on a communicator that is being freed.
+  ncclSimInfo_t info = NCCL_SIM_INFO_INITIALIZER;
+  (void)(nccl_.GroupSimulateEnd != nullptr ? nccl_.GroupSimulateEnd(&info) : nccl_.GroupEnd());
   issuing_.unlock_shared();
-  (void)nccl_.GroupEnd();  // its error is that of the call that failed
 }
 
 void RealLink::close() noexcept {

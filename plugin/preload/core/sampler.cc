@@ -9,22 +9,10 @@
 #include "quant/codec.h"
 
 namespace slimccl::overlay {
-namespace {
-
-constexpr uint64_t kRun = 64;  // elements: a block of q8
-
-// Where sample number `number` begins: somewhere else each time, and at the start of a block.
-uint64_t begin_of(uint64_t number, uint64_t elems) {
-  if (elems <= kSampleElems) return 0;
-  const uint64_t places = (elems - kSampleElems) / kRun + 1;
-  return (number * 0x9e3779b97f4a7c15ULL >> 32) % places * kRun;
-}
-
-}  // namespace
-
 Sampler::Sampler(const device::Driver& driver, device::CUcontext context)
     : driver_(driver), context_(context) {
   const device::CurrentContext current(driver_, context_);
+  const device::BesideCaptures beside(driver_);
   try {
     for (Place& place : places_) {
       void* memory = nullptr;
@@ -41,6 +29,7 @@ Sampler::Sampler(const device::Driver& driver, device::CUcontext context)
 Sampler::~Sampler() {
   try {
     const device::CurrentContext current(driver_, context_);
+    const device::BesideCaptures beside(driver_);
     for (const Place& place : places_) {
       if (place.busy) driver_.cuEventSynchronize(place.copied);  // CUDA still writes there
     }
@@ -63,11 +52,15 @@ void Sampler::take(size_t kind, const void* data, uint64_t elems, ncclDataType_t
   if (free_place == places_.end()) return;
   const device::CurrentContext current(driver_, context_);
   const uint64_t bytes = quant::type_bytes(type);
-  const auto from = device::address_of(data) + begin_of(taken_++, elems) * bytes;
   free_place->kind = kind;
   free_place->type = type;
-  free_place->bytes = std::min(elems, kSampleElems) * bytes;
-  driver_.cuMemcpyDtoHAsync(free_place->memory, from, free_place->bytes, stream);
+  free_place->bytes = 0;
+  for (const SampleRun& run : sample_runs(elems)) {
+    driver_.cuMemcpyDtoHAsync(free_place->memory + free_place->bytes,
+                              device::address_of(data) + run.begin * bytes, run.elems * bytes,
+                              stream);
+    free_place->bytes += run.elems * bytes;
+  }
   driver_.cuEventRecord(free_place->copied, stream);
   free_place->busy = true;
 }
@@ -76,6 +69,7 @@ std::vector<Sampler::Sample> Sampler::arrived() {
   std::vector<Sample> samples;
   if (std::ranges::none_of(places_, &Place::busy)) return samples;
   const device::CurrentContext current(driver_, context_);
+  const device::BesideCaptures beside(driver_);
   for (Place& place : places_) {
     if (!place.busy || driver_.cuEventQuery.result(place.copied) != device::CUDA_SUCCESS) continue;
     place.busy = false;

@@ -48,7 +48,6 @@ class Sampler {
   const device::Driver& driver_;
   const device::CUcontext context_;
   std::array<Place, kAtOnce> places_;
-  uint64_t taken_ = 0;
 };
 
 }  // namespace slimccl::overlay

@@ -76,6 +76,15 @@ ncclResult_t fail(ncclResult_t code, std::string text) noexcept {
   return code;
 }
 
+ncclResult_t fail_call(ncclResult_t code, const std::string& text) noexcept {
+  ThreadState& thread = ThreadState::current();
+  if (thread.depth > 0 && thread.group_failure == ncclSuccess) {
+    thread.group_failure = code;
+    thread.group_error = text;
+  }
+  return fail(code, text);
+}
+
 ncclResult_t note(ncclResult_t result) noexcept {
   if (result != ncclSuccess && result != ncclInProgress) [[unlikely]]
     ThreadState::current().ours = false;

@@ -50,6 +50,7 @@ using CUhostFn = void (*)(void* user_data);
 #define SLIMCCL_CUDA_CONSTANTS(X)                     \
   X(CU_STREAM_DEFAULT, 0)                             \
   X(CU_STREAM_NON_BLOCKING, 1)                        \
+  X(CU_STREAM_CAPTURE_MODE_RELAXED, 2)                \
   X(CU_STREAM_CAPTURE_STATUS_NONE, 0)                 \
   X(CU_EVENT_DEFAULT, 0)                              \
   X(CU_EVENT_DISABLE_TIMING, 2)                       \
@@ -114,6 +115,7 @@ inline CUstream per_thread_stream() { return reinterpret_cast<CUstream>(uintptr_
   X(cuStreamDestroy, cuStreamDestroy_v2, CUstream stream)                                          \
   X(cuStreamSynchronize, cuStreamSynchronize, CUstream stream)                                     \
   X(cuStreamQuery, cuStreamQuery, CUstream stream)                                                 \
+  X(cuThreadExchangeStreamCaptureMode, cuThreadExchangeStreamCaptureMode, CUconstant* mode)        \
   X(cuStreamIsCapturing, cuStreamIsCapturing, CUstream stream, CUconstant* status)                 \
   X(cuStreamWaitEvent, cuStreamWaitEvent, CUstream stream, CUevent event, unsigned flags)          \
   X(cuStreamWaitValue32, cuStreamWaitValue32_v2, CUstream stream, CUdeviceptr address,             \

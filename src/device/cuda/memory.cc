@@ -45,4 +45,12 @@ CurrentContext::~CurrentContext() {
     log::warn("the CUDA context that was current before a call could not be made so again");
 }
 
+BesideCaptures::BesideCaptures(const Driver& driver) : driver_(driver) {
+  driver_.cuThreadExchangeStreamCaptureMode(&mode_);
+}
+
+BesideCaptures::~BesideCaptures() {
+  (void)driver_.cuThreadExchangeStreamCaptureMode.result(&mode_);
+}
+
 }  // namespace slimccl::device

@@ -35,4 +35,18 @@ class CurrentContext {
   bool changed_ = false;
 };
 
+// While it lives, what this thread asks of CUDA does not disturb another thread that captures its
+// work into a graph: without it, taking memory or asking for an event would invalidate the capture.
+class BesideCaptures {
+ public:
+  explicit BesideCaptures(const Driver& driver);
+  BesideCaptures(const BesideCaptures&) = delete;
+  BesideCaptures& operator=(const BesideCaptures&) = delete;
+  ~BesideCaptures();
+
+ private:
+  const Driver& driver_;
+  CUconstant mode_ = CU_STREAM_CAPTURE_MODE_RELAXED;  // that of the thread in the meantime
+};
+
 }  // namespace slimccl::device

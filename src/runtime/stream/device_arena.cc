@@ -22,6 +22,7 @@ DeviceArena::DeviceArena(const device::Driver& driver, int device, uint64_t byte
   slot_bytes_ = bytes / kSlots / quant::kMessageAlign * quant::kMessageAlign;
   ensure(slot_bytes_ > 0, "an arena of ", bytes, " bytes");
   const CurrentContext current(driver_, context_);
+  const device::BesideCaptures beside(driver_);
   driver_.cuMemAlloc(&memory_, kSlots * slot_bytes_);
   for (CUevent& event : passed_) {
     driver_.cuEventCreate(&event, device::CU_EVENT_DISABLE_TIMING);
@@ -33,6 +34,7 @@ DeviceArena::~DeviceArena() {
   try {
     {
       const CurrentContext current(driver_, context_);
+      const device::BesideCaptures beside(driver_);
       if (memory_ != 0) driver_.cuMemFree(memory_);
       for (CUevent event : passed_) {
         if (event != nullptr) driver_.cuEventDestroy(event);

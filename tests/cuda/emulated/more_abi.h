@@ -39,7 +39,6 @@ struct CUuuid {
   X(CU_POINTER_ATTRIBUTE_RANGE_SIZE, 12)       \
   X(CU_STREAM_CAPTURE_MODE_GLOBAL, 0)          \
   X(CU_STREAM_CAPTURE_MODE_THREAD_LOCAL, 1)    \
-  X(CU_STREAM_CAPTURE_MODE_RELAXED, 2)         \
   X(CU_STREAM_CAPTURE_STATUS_ACTIVE, 1)        \
   X(CU_STREAM_CAPTURE_STATUS_INVALIDATED, 2)   \
   X(CU_GET_PROC_ADDRESS_SUCCESS, 0)            \
@@ -82,7 +81,6 @@ SLIMCCL_MORE_CUDA_CONSTANTS(SLIMCCL_CONSTANT)
   X(cuStreamEndCapture, cuStreamEndCapture, CUstream stream, CUgraph* graph)                    \
   X(cuStreamGetCaptureInfo, cuStreamGetCaptureInfo_v3, CUstream stream, CUconstant* status,     \
     uint64_t* id, CUgraph* graph, const CUgraphNode** nodes, const void** edges, size_t* count) \
-  X(cuThreadExchangeStreamCaptureMode, cuThreadExchangeStreamCaptureMode, CUconstant* mode)     \
   X(cuGraphDestroy, cuGraphDestroy, CUgraph graph)                                              \
   X(cuEventRecordWithFlags, cuEventRecordWithFlags, CUevent event, CUstream stream,             \
     unsigned flags)                                                                             \

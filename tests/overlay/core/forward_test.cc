@@ -103,18 +103,5 @@ TEST(OverlayForward, WithoutMemoryItStillForwards) {
   EXPECT_EQ(missing_text, ncclInvalidUsage);
 }
 
-TEST(OverlayForward, AWindowIsOneWhateverOthersDo) {
-  Entry entry;
-  std::vector<char> buffers(200);
-  const auto begin = reinterpret_cast<uintptr_t>(buffers.data());
-  entry.window_list.push_back({nullptr, begin, begin + 100});
-  entry.windows = 1;
-  const std::lock_guard busy(entry.mutex);  // as while the ranks meet or compare
-  std::thread([&] {
-    EXPECT_FALSE(in_window(entry, &buffers[100], &buffers[199]));
-    EXPECT_TRUE(in_window(entry, &buffers[150], &buffers[99]));
-  }).join();
-}
-
 }  // namespace
 }  // namespace slimccl::overlay

@@ -23,6 +23,7 @@ const slimccl_nccl fake = [] {
   nccl.path = "/fake/libnccl.so.2";
   nccl.GroupStart = [] { return calls += "start ", ncclSuccess; };
   nccl.GroupEnd = [] { return calls += "end ", ncclSuccess; };
+  nccl.GroupSimulateEnd = [](ncclSimInfo_t*) { return calls += "drop ", ncclSuccess; };
   nccl.Send = [](const void*, size_t bytes, ncclDataType_t type, int peer, ncclComm_t,
                  cudaStream_t) {
     calls += concat("send ", bytes, " of ", static_cast<int>(type), " to ", peer, " ");
@@ -71,7 +72,7 @@ TEST_F(RealLinkTest, AFailureSaysWhatTheRealOneSaid) {
                           ": the real NCCL failed in ncclSend, as part of a compressed call: no "
                           "such peer"));
   link.cancel();
-  EXPECT_TRUE(calls.ends_with("end ")) << "the thread's group level is as before: " << calls;
+  EXPECT_TRUE(calls.ends_with("drop ")) << "an end would send what was issued: " << calls;
   EXPECT_TRUE(issuing.try_lock());
 }
 
@@ -147,15 +148,22 @@ TEST(OverlayBackground, AnExchangeGoesOnBesideTheCalls) {
   FakeStar star;
   Background background;
   background.wait();  // nothing is under way
-  background.begin(star, {std::byte{7}}, 1);
+  background.begin(star, {std::byte{7}});
   EXPECT_TRUE(background.under_way());
   star.all_came = true;
-  EXPECT_EQ(background.take(), (std::vector<Background::Bytes>{{std::byte{7}}, {std::byte{7}}}));
+  EXPECT_EQ(background.take(5), (std::vector<Background::Bytes>{{std::byte{7}}, {std::byte{7}}}));
   EXPECT_FALSE(background.under_way());
+  star.all_came = false;
+  background.begin(star, {});
+  EXPECT_NE(error_of([&] { (void)background.take(0.01); }).find("within 0.01 s"), std::string::npos)
+      << "a rank that does not come is an error in time";
+  star.all_came = true;
+  background.wait();
   star.fails = true;
-  background.begin(star, {}, 1);
-  EXPECT_EQ(error_of([&] { (void)background.take(); }),
-            concat(int{ncclRemoteError}, ": rank 1 died"));
+  background.begin(star, {});
+  EXPECT_EQ(error_of([&] { (void)background.take(5); }),
+            concat(int{ncclRemoteError},
+                   ": the ranks can no longer agree on what is compressed: rank 1 died"));
 }
 
 }  // namespace
