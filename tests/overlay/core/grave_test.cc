@@ -55,5 +55,33 @@ TEST(OverlayGraves, AnAbortDoesNotWaitForTheDevice) {
   EXPECT_TRUE(state.graves.empty()) << "the memory is given back at the next set-up";
 }
 
+// PyTorch captures in the mode in which another thread's calls spoil a capture.
+TEST(OverlayGraves, SetUpsSamplesAndEndsDoNotSpoilAnothersCapture) {
+  const std::string kernels = load_kernels(0);
+  if (kernels != kKernelsOk) GTEST_SKIP() << kernels;
+  const device::Driver& driver = loaded_gpu()->driver;
+  using Begin = device::CUresult(device::CUstream, unsigned mode);
+  using Finish = device::CUresult(device::CUstream, void** graph);
+  const auto begin = reinterpret_cast<Begin*>(driver.symbol("begin", "cuStreamBeginCapture_v2"));
+  const auto finish = reinterpret_cast<Finish*>(driver.symbol("finish", "cuStreamEndCapture"));
+  const auto first = compressor(nullptr);
+  const device::CurrentContext current(driver, first->team.context());
+  device::CUstream captured = nullptr, other = nullptr;
+  driver.cuStreamCreate(&captured, device::CU_STREAM_NON_BLOCKING);
+  driver.cuStreamCreate(&other, device::CU_STREAM_NON_BLOCKING);
+  device::CUdeviceptr data = 0;
+  driver.cuMemAlloc(&data, 4096);
+
+  ASSERT_EQ(begin(captured, 0), device::CUDA_SUCCESS);  // CU_STREAM_CAPTURE_MODE_GLOBAL
+  std::async(std::launch::async, [&] {
+    EXPECT_EQ(load_kernels(0), kKernelsOk);
+    const auto second = compressor(nullptr);
+    second->sampler.take(0, reinterpret_cast<const void*>(data), 1024, ncclFloat, other);
+    (void)second->sampler.arrived();
+  }).wait();
+  void* graph = nullptr;
+  EXPECT_EQ(finish(captured, &graph), device::CUDA_SUCCESS) << "the capture was spoilt";
+}
+
 }  // namespace
 }  // namespace slimccl::overlay
