@@ -2,17 +2,19 @@
 """What the ranks must agree on before a call is compressed: under auto what each kind of call
 carries, under every profile the rules; and what a trainer says. The comment at a test says which
 guard it holds: without that the test fails."""
+import os
 import re
 
-from rig import Call, gradients, harness  # first: it may skip all of this
+from rig import TESTS, Call, gradients, harness  # first: it may skip all of this
 import numpy as np
 
-import formats
 from judge import Judge
 
 OPS = ("all_gather", "reduce_scatter", "all_reduce")
 FIRST, SECOND = 64, 128  # points of agreement: calls are told of at the first, known at the second
 A_STEP = 4  # calls
+WINDOWS = os.environ.get("COMPRESS_WINDOWS", os.path.join(
+    TESTS, "overlay", "compress", "libwindows.so"))
 
 
 def codes(rng, elems):
@@ -95,6 +97,19 @@ class Auto(Judge):
     def test_process_per_node(self):
         self.assert_fates(self.run_client(list(training()), profile="auto", per_node=True))
 
+    # Guard: nobody else uses the ranks' connections while they tell each other.
+    def test_beside_checks(self):
+        run = self.run_client(list(training(waits=10)), profile="auto", env={"SLIMCCL_CHECK": 1})
+        self.assert_fates(run)
+
+    # Guard: the same, where a point of agreement lies in a group.
+    def test_points_in_groups(self):
+        calls = [call for _ in range(40) for call in a_step()]
+        program = [*training(steps=15), *calls[60:62], "group", *calls[62:70], "end", *calls[70:126],
+                   "group", *calls[126:132], "end", *calls[132:]]
+        self.assert_fates(self.run_client(program, profile="auto"))
+        self.assert_fates(self.run_client(program, profile="auto", per_node=True))
+
     # Guard: who comes to the second point waits for what all ranks said at the first.
     def test_ranks_that_come_late(self):
         late = {FIRST: "sleep 2 3000", SECOND: "sleep 1 3000"}
@@ -158,6 +173,25 @@ class Word(Judge):
         for rank in range(4):
             self.assertEqual(run.reasons(rank), {op: {"compressed": 1} for op in OPS}, run.text)
         self.check_all(run, "auto")
+
+    # Guard: the real NCCL has plans of its own for what lies in a window, on all ranks alike.
+    def windows(self, per_node):
+        program = ["window 0 in", "window 1 out", "window 3 in", "unwindow", *self.PROGRAM,
+                   *self.PROGRAM]
+        run = self.run_client(program, per_node=per_node, env={"SLIMCCL_NCCL": WINDOWS})
+        for rank in range(4):
+            self.assertEqual(run.reasons(rank), {
+                "all_gather": {"windowed buffer": 1, "compressed": 1},
+                "reduce_scatter": {"windowed buffer": 1, "compressed": 1},
+                "all_reduce": {"compressed": 2}})
+        for index, call in enumerate(run.calls):
+            self.check(run, call, "exact" if index < 2 else "zeropp")
+
+    def test_windows(self):
+        self.windows(False)
+
+    def test_windows_process_per_node(self):
+        self.windows(True)
 
     # Guard: between pause and resume, which nest, calls are exact.
     def paused(self, per_node):

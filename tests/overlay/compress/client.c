@@ -7,6 +7,7 @@
 //   capture STREAM, captured STREAM       the calls between go into a graph, which is thrown away;
 //                                         they may fail, and take their communicator with them
 //   sleep RANK MS, wait                   that rank comes late; wait for all streams
+//   window NUMBER in|out, unwindow        that buffer of a call is registered; the last one no more
 //   pause, resume, step                   slimcclPause and so on, if they are there
 // Environment: FOLDER, COMMS (how many communicators), COMM_NAME (of all of them), THREADS,
 // RANKS_OF ("0,2;1,3": the ranks of each process, one device each), ROUNDS (each with communicators
@@ -34,6 +35,7 @@ static atomic_int aborting, aborted, calls_made;
 static int capturing, refused[kMaxComms];  // whether a captured call of that communicator failed
 static int takes_turns;                    // the threads' calls are made in one order on all ranks
 static Worker workers[2];
+static ncclWindow_t windows[kMaxLocal];
 
 void use_device(int local) { CUDA(set_current(contexts[local])); }
 
@@ -236,6 +238,21 @@ static void capture(Worker* worker, int stream, int begins) {
   }
 }
 
+static void register_buffer(const Worker* worker, int number, int output) {
+  const Call* call = worker->calls;
+  while (call->number != number) ++call;
+  for (int i = 0; i < locals; ++i) {
+    use_device(i);
+    const CUdeviceptr buffer = output ? call->at[i].output : call->at[i].input;
+    must(ncclCommWindowRegister(comms[call->comm][i], (void*)(uintptr_t)buffer, call->count,
+                                &windows[i], 0));
+  }
+}
+
+static void unregister_buffer(void) {
+  for (int i = 0; i < locals; ++i) must(ncclCommWindowDeregister(comms[0][i], windows[i]));
+}
+
 // A trainer's word on compression, which it looks for where it may not be.
 static void say(const char* function) {
   ncclResult_t (*says)(void);
@@ -247,7 +264,7 @@ static void say(const char* function) {
 
 static void* run(void* argument) {
   Worker* worker = argument;
-  char path[4096], line[256];
+  char path[4096], line[256], place[4];
   int grouped = 0, next = 0, followed = 0, one = 0, other = 0;
   snprintf(path, sizeof path, "%s/program.%d", folder, worker->number);
   FILE* file = fopen(path, "r");
@@ -264,6 +281,9 @@ static void* run(void* argument) {
     if (sscanf(line, "captured %d", &one) == 1) capture(worker, one, 0);
     if (sscanf(line, "sleep %d %d", &one, &other) == 2) sleep_if_told(one, other);
     if (strcmp(line, "wait\n") == 0) wait_for_streams(worker);
+    if (sscanf(line, "window %d %3s", &one, place) == 2)
+      register_buffer(worker, one, strcmp(place, "out") == 0);
+    if (strcmp(line, "unwindow\n") == 0) unregister_buffer();
     if (strcmp(line, "pause\n") == 0) say("slimcclPause");
     if (strcmp(line, "resume\n") == 0) say("slimcclResume");
     if (strcmp(line, "step\n") == 0) say("slimcclStep");
