@@ -5,7 +5,7 @@ guard it holds: without that the test fails."""
 import os
 import re
 
-from rig import TESTS, Call, gradients, harness  # first: it may skip all of this
+from rig import TESTS, Call, gradients, harness, zeros  # first: it may skip all of this
 import numpy as np
 
 from judge import Judge
@@ -96,6 +96,34 @@ class Auto(Judge):
 
     def test_process_per_node(self):
         self.assert_fates(self.run_client(list(training()), profile="auto", per_node=True))
+
+    # Guard: activations look like gradients, but are not in place; zeros say nothing of either.
+    def test_what_stays_exact(self):
+        program = [step for _ in range(70) for step in (
+            Call("reduce_scatter", 1500), Call("all_gather", 1500, "bfloat16"), "wait")]
+        program += [step for _ in range(70) for step in (
+            Call("reduce_scatter", 1500, "float32", "avg", comm=1, content=zeros),
+            Call("all_gather", 2000, "bfloat16", in_place=True, comm=1), "wait")]
+        run = self.run_client(program, profile="auto", comms=2)
+        for rank in range(4):
+            self.assertEqual(run.reasons(rank), {op: {"no evidence": 140}
+                                                 for op in ("reduce_scatter", "all_gather")})
+        for call in run.calls:
+            self.assert_unchanged(run, call)
+
+    # Guard: zeropp takes the user's word, but not against what all ranks have seen.
+    def test_zeropp_learns(self):
+        run = self.run_client(list(training()))
+        for rank in range(4):
+            self.assertEqual(run.reasons(rank), {
+                "reduce_scatter": {"compressed": 40},
+                "all_gather": {"compressed": 103, "implausible content": 17}}, run.text)
+        self.assertEqual(len(run.warnings), 2, run.text)
+        for number, call in enumerate(run.calls, 1):
+            if self.fate(number) == "implausible content":
+                self.assert_unchanged(run, call)
+            elif number % A_STEP in (1, 2):
+                self.check(run, call)
 
     # Guard: nobody else uses the ranks' connections while they tell each other.
     def test_beside_checks(self):
