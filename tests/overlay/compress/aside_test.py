@@ -128,6 +128,19 @@ class Unfinished(Judge):
         for rank in range(4):
             self.assertEqual(run.reasons(rank), {op: {"compressed": 6} for op in OPS})
 
+    # Guard: a call that fails half-way breaks its communicator: the next one would find its messages
+    # among those of the call before.
+    def test_a_call_that_fails_half_way(self):
+        program = [Call("all_reduce", 8000)] * 9
+        run = self.run_client([*program[:2], "wait", *program[2:]], may_fail=True, timeout=60, env={
+            "SLIMCCL_EMULATED_FAIL": "cuLaunchKernel:20:700:2", "TRIES": 1,
+            "VENDOR_SLIMCCL_TIMEOUT_S": 20})
+        for text in run.texts:
+            self.assertRegex(text, r"ENDED [1-9]", run.text)
+        self.assertRegex(run.texts[2], r"REFUSED [1-9]\d* .*cuLaunchKernel.*\n"
+                         r"ENDED [1-9]\d* an earlier compressed call failed half-way: "
+                         r".*cuLaunchKernel.*; abort this communicator")
+
     # Guard: abort marks the communicator, and whoever enqueues looks at the mark before each call
     # of the real NCCL; the others hear of it from the real NCCL.
     def aborted(self, calls, rank=1, grouped=0, **env):

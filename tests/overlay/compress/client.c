@@ -11,10 +11,10 @@
 //   pause, resume, step                   slimcclPause and so on, if they are there
 // Environment: FOLDER, COMMS (how many communicators), COMM_NAME (of all of them), THREADS,
 // RANKS_OF ("0,2;1,3": the ranks of each process, one device each), ROUNDS (each with communicators
-// of its own), TURNS=1 (two threads' calls alternate, on the same streams), ABORT="RANK CALLS"
-// (another thread aborts that rank's first communicator after so many calls), and torchrun's
-// variables. It ends with 0 and "DONE", or with "ENDED CODE TEXT" if a call or a communicator
-// failed.
+// of its own), TURNS=1 (two threads' calls alternate, on the same streams), TRIES (so many calls
+// may fail), ABORT="RANK CALLS" (another thread aborts that rank's first communicator after so many
+// calls), and torchrun's variables. It ends with 0 and "DONE", or with "ENDED CODE TEXT" if a call
+// or a communicator failed.
 #include <dlfcn.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -33,6 +33,7 @@ static int comm_count, first_device;
 static CUcontext contexts[kMaxLocal];
 static atomic_int aborting, aborted, calls_made;
 static int capturing, refused[kMaxComms];  // whether a captured call of that communicator failed
+static int tries;                          // calls that may fail yet
 static int takes_turns;                    // the threads' calls are made in one order on all ranks
 static Worker workers[2];
 static ncclWindow_t windows[kMaxLocal];
@@ -206,9 +207,9 @@ static void call_on_all(Worker* worker, const Call* call, int grouped) {
     use_device(i);
     if (!capturing) before_call(call, worker, i);
     const ncclResult_t result = make_call(call, worker, i);
-    if (capturing && result != ncclSuccess) {
+    if (result != ncclSuccess && (capturing || tries-- > 0)) {
       printf("REFUSED %d %s\n", (int)result, ncclGetLastError(NULL));
-      refused[call->comm] = 1;
+      refused[call->comm] = capturing;
     } else {
       must(result);
     }
@@ -323,6 +324,7 @@ int main(void) {
   make_communicators(0);
   const int threads = setting("THREADS", 1);
   takes_turns = setting("TURNS", 0);
+  tries = setting("TRIES", 0);
   for (int i = 0; i < threads; ++i) workers[i].number = i, set_up(&workers[i]);
   pthread_t second, aborter;
   if (threads > 1 && pthread_create(&second, NULL, run, &workers[1]) != 0) exit(4);
