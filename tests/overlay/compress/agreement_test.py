@@ -2,10 +2,9 @@
 """What the ranks must agree on before a call is compressed: under auto what each kind of call
 carries, under every profile the rules; and what a trainer says. The comment at a test says which
 guard it holds: without that the test fails."""
-import os
 import re
 
-from rig import TESTS, Call, gradients, harness, zeros  # first: it may skip all of this
+from rig import STRICT, Call, gradients, harness, zeros  # first: it may skip all of this
 import numpy as np
 
 from judge import Judge
@@ -13,8 +12,6 @@ from judge import Judge
 OPS = ("all_gather", "reduce_scatter", "all_reduce")
 FIRST, SECOND = 64, 128  # points of agreement: calls are told of at the first, known at the second
 A_STEP = 4  # calls
-WINDOWS = os.environ.get("COMPRESS_WINDOWS", os.path.join(
-    TESTS, "overlay", "compress", "libwindows.so"))
 
 
 def codes(rng, elems):
@@ -206,7 +203,7 @@ class Word(Judge):
     def windows(self, per_node):
         program = ["window 0 in", "window 1 out", "window 3 in", "unwindow", *self.PROGRAM,
                    *self.PROGRAM]
-        run = self.run_client(program, per_node=per_node, env={"SLIMCCL_NCCL": WINDOWS})
+        run = self.run_client(program, per_node=per_node, env={"SLIMCCL_NCCL": STRICT})
         for rank in range(4):
             self.assertEqual(run.reasons(rank), {
                 "all_gather": {"windowed buffer": 1, "compressed": 1},
