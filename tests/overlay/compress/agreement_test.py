@@ -108,6 +108,16 @@ class Auto(Judge):
         for call in run.calls:
             self.assert_unchanged(run, call)
 
+    # Guard: samples are of all of the input, also of what other ranks get.
+    def test_a_slice_objects(self):
+        def spoil(_, values):
+            values[-1500:] = 10.0**-np.random.default_rng(3).uniform(0, 30, 1500)
+        call = Call("reduce_scatter", 1500, "float32", "avg", spoil=spoil)
+        run = self.run_client([call, "wait"] * 130, profile="auto")
+        for rank in range(4):
+            self.assertEqual(run.reasons(rank), {"reduce_scatter": {
+                "no evidence": 127, "implausible content": 3}}, run.text)
+
     # Guard: zeropp takes the user's word, but not against what all ranks have seen.
     def test_zeropp_learns(self):
         run = self.run_client(list(training()))
@@ -130,8 +140,8 @@ class Auto(Judge):
     # Guard: the same, where a point of agreement lies in a group.
     def test_points_in_groups(self):
         calls = [call for _ in range(40) for call in a_step()]
-        program = [*training(steps=15), *calls[60:62], "group", *calls[62:70], "end", *calls[70:126],
-                   "group", *calls[126:132], "end", *calls[132:]]
+        program = [*training(steps=15), *calls[60:62], "group", *calls[62:70], "end",
+                   *calls[70:126], "group", *calls[126:132], "end", *calls[132:]]
         self.assert_fates(self.run_client(program, profile="auto"))
         self.assert_fates(self.run_client(program, profile="auto", per_node=True))
 

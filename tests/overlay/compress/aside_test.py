@@ -128,8 +128,8 @@ class Unfinished(Judge):
         for rank in range(4):
             self.assertEqual(run.reasons(rank), {op: {"compressed": 6} for op in OPS})
 
-    # Guard: a call that fails half-way breaks its communicator: the next one would find its messages
-    # among those of the call before.
+    # Guard: a call that fails half-way breaks its communicator: the next one would find its
+    # messages among those of the call before.
     def fails_half_way(self, after):
         # An all-reduce launches four kernels.
         program = [Call("all_reduce", 8000)] * 3 + [Call("all_reduce", after)] * 3
