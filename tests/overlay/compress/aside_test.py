@@ -4,7 +4,7 @@ them exact on all ranks alike, and what is dropped or aborted hangs nobody. The 
 says which guard it holds: without that the test fails."""
 import re
 
-from rig import Call, harness  # first: it may skip all of this
+from rig import STRICT, Call, harness  # first: it may skip all of this
 import formats
 from judge import Judge
 
@@ -128,6 +128,26 @@ class Unfinished(Judge):
         for rank in range(4):
             self.assertEqual(run.reasons(rank), {op: {"compressed": 6} for op in OPS})
 
+    # Guard: a call that fails half-way breaks its communicator: the next one would find its
+    # messages among those of the call before.
+    def fails_half_way(self, after):
+        # An all-reduce launches four kernels.
+        program = [Call("all_reduce", 8000)] * 3 + [Call("all_reduce", after)] * 3
+        run = self.run_client([*program[:2], "wait", *program[2:]], may_fail=True, timeout=60, env={
+            "SLIMCCL_EMULATED_FAIL": "cuLaunchKernel:11:700:2", "TRIES": 1,
+            "VENDOR_SLIMCCL_TIMEOUT_S": 20})
+        for text in run.texts:
+            self.assertRegex(text, r"ENDED [1-9]", run.text)
+        self.assertRegex(run.texts[2], r"REFUSED [1-9]\d* .*cuLaunchKernel.*\n"
+                         r"ENDED [1-9]\d* an earlier compressed call failed half-way: "
+                         r".*cuLaunchKernel.*; abort this communicator")
+
+    def test_a_call_that_fails_half_way(self):
+        self.fails_half_way(9000)
+
+    def test_an_exact_call_after_one_that_fails(self):
+        self.fails_half_way(100)
+
     # Guard: abort marks the communicator, and whoever enqueues looks at the mark before each call
     # of the real NCCL; the others hear of it from the real NCCL.
     def aborted(self, calls, rank=1, grouped=0, **env):
@@ -153,6 +173,9 @@ class Unfinished(Judge):
 
     def test_abort_of_rank_0(self):
         self.aborted(120, rank=0, SLIMCCL_EMULATED_DELAY_US=1000)
+
+    def test_abort_of_a_strict_nccl(self):
+        self.aborted(60, SLIMCCL_NCCL=STRICT)
 
     def test_abort_in_groups(self):
         self.aborted(120, rank=3, grouped=5)

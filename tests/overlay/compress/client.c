@@ -7,11 +7,15 @@
 //   capture STREAM, captured STREAM       the calls between go into a graph, which is thrown away;
 //                                         they may fail, and take their communicator with them
 //   sleep RANK MS, wait                   that rank comes late; wait for all streams
-// Environment: FOLDER, COMMS (how many communicators), THREADS, RANKS_OF ("0,2;1,3": the ranks of
-// each process, one device each), ROUNDS (each with communicators of its own), TURNS=1 (two
-// threads' calls alternate, on the same streams), ABORT="RANK CALLS" (another thread aborts that
-// rank's first communicator after so many calls), and torchrun's variables. It ends with 0 and
-// "DONE", or with "ENDED CODE TEXT" if a call or a communicator failed.
+//   window NUMBER in|out, unwindow        that buffer of a call is registered; the last one no more
+//   pause, resume, step                   slimcclPause and so on, if they are there
+// Environment: FOLDER, COMMS (how many communicators), COMM_NAME (of all of them), THREADS,
+// RANKS_OF ("0,2;1,3": the ranks of each process, one device each), ROUNDS (each with communicators
+// of its own), TURNS=1 (two threads' calls alternate, on the same streams), TRIES (so many calls
+// may fail), ABORT="RANK CALLS" (another thread aborts that rank's first communicator after so many
+// calls), and torchrun's variables. It ends with 0 and "DONE", or with "ENDED CODE TEXT" if a call
+// or a communicator failed.
+#include <dlfcn.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -29,8 +33,10 @@ static int comm_count, first_device;
 static CUcontext contexts[kMaxLocal];
 static atomic_int aborting, aborted, calls_made;
 static int capturing, refused[kMaxComms];  // whether a captured call of that communicator failed
+static int tries;                          // calls that may fail yet
 static int takes_turns;                    // the threads' calls are made in one order on all ranks
 static Worker workers[2];
+static ncclWindow_t windows[kMaxLocal];
 
 void use_device(int local) { CUDA(set_current(contexts[local])); }
 
@@ -98,13 +104,20 @@ static ncclUniqueId shared_id(int number) {
   return id;
 }
 
+static ncclResult_t make_communicator(ncclComm_t* comm, ncclUniqueId id, int rank) {
+  ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+  config.commName = getenv("COMM_NAME");
+  if (config.commName == NULL) return ncclCommInitRank(comm, ranks, id, rank);
+  return ncclCommInitRankConfig(comm, ranks, id, rank, &config);
+}
+
 static void make_communicators(int round) {
   for (int comm = 0; comm < comm_count; ++comm) {
     const ncclUniqueId id = shared_id(round * comm_count + comm);
     if (locals > 1) must(ncclGroupStart());
     for (int i = 0; i < locals; ++i) {
       use_device(i);
-      must(ncclCommInitRank(&comms[comm][i], ranks, id, local_rank[i]));
+      must(make_communicator(&comms[comm][i], id, local_rank[i]));
     }
     if (locals > 1) must(ncclGroupEnd());
   }
@@ -194,9 +207,9 @@ static void call_on_all(Worker* worker, const Call* call, int grouped) {
     use_device(i);
     if (!capturing) before_call(call, worker, i);
     const ncclResult_t result = make_call(call, worker, i);
-    if (capturing && result != ncclSuccess) {
+    if (result != ncclSuccess && (capturing || tries-- > 0)) {
       printf("REFUSED %d %s\n", (int)result, ncclGetLastError(NULL));
-      refused[call->comm] = 1;
+      refused[call->comm] = capturing;
     } else {
       must(result);
     }
@@ -226,9 +239,33 @@ static void capture(Worker* worker, int stream, int begins) {
   }
 }
 
+static void register_buffer(const Worker* worker, int number, int output) {
+  const Call* call = worker->calls;
+  while (call->number != number) ++call;
+  for (int i = 0; i < locals; ++i) {
+    use_device(i);
+    const CUdeviceptr buffer = output ? call->at[i].output : call->at[i].input;
+    must(ncclCommWindowRegister(comms[call->comm][i], (void*)(uintptr_t)buffer, call->count,
+                                &windows[i], 0));
+  }
+}
+
+static void unregister_buffer(void) {
+  for (int i = 0; i < locals; ++i) must(ncclCommWindowDeregister(comms[0][i], windows[i]));
+}
+
+// A trainer's word on compression, which it looks for where it may not be.
+static void say(const char* function) {
+  ncclResult_t (*says)(void);
+  void* found = dlsym(RTLD_DEFAULT, function);
+  if (found == NULL) return;
+  memcpy(&says, &found, sizeof says);
+  must(says());
+}
+
 static void* run(void* argument) {
   Worker* worker = argument;
-  char path[4096], line[256];
+  char path[4096], line[256], place[4];
   int grouped = 0, next = 0, followed = 0, one = 0, other = 0;
   snprintf(path, sizeof path, "%s/program.%d", folder, worker->number);
   FILE* file = fopen(path, "r");
@@ -245,6 +282,12 @@ static void* run(void* argument) {
     if (sscanf(line, "captured %d", &one) == 1) capture(worker, one, 0);
     if (sscanf(line, "sleep %d %d", &one, &other) == 2) sleep_if_told(one, other);
     if (strcmp(line, "wait\n") == 0) wait_for_streams(worker);
+    if (sscanf(line, "window %d %3s", &one, place) == 2)
+      register_buffer(worker, one, strcmp(place, "out") == 0);
+    if (strcmp(line, "unwindow\n") == 0) unregister_buffer();
+    if (strcmp(line, "pause\n") == 0) say("slimcclPause");
+    if (strcmp(line, "resume\n") == 0) say("slimcclResume");
+    if (strcmp(line, "step\n") == 0) say("slimcclStep");
   }
   fclose(file);
   wait_for_streams(worker);
@@ -281,6 +324,7 @@ int main(void) {
   make_communicators(0);
   const int threads = setting("THREADS", 1);
   takes_turns = setting("TURNS", 0);
+  tries = setting("TRIES", 0);
   for (int i = 0; i < threads; ++i) workers[i].number = i, set_up(&workers[i]);
   pthread_t second, aborter;
   if (threads > 1 && pthread_create(&second, NULL, run, &workers[1]) != 0) exit(4);

@@ -1,6 +1,8 @@
 #!/usr/bin/python3
 """What may go wrong with compressed calls, a test for each guard against it. The comment at a test
 says which guard it holds: without that the test fails."""
+import dataclasses
+
 from rig import Call, gradients, harness, zeros  # first: it may skip all of this
 import numpy as np
 
@@ -196,6 +198,14 @@ class Order(Judge):
 
     def test_two_threads_process_per_node(self):
         self.two_threads(per_node=True)
+
+    # Guard: all of a call is enqueued before another thread's. The ranks need not agree on which of
+    # the two threads is first, for both make equal calls.
+    def test_two_threads_on_one_communicator(self):
+        def equal(rank, values):
+            values[:] = gradients(np.random.default_rng([5, rank]), len(values))
+        program = [Call("all_reduce", 20000, spoil=equal)] * 40
+        self.good(program, [dataclasses.replace(call, stream=1) for call in program])
 
     # Guard: a level's sends and receives are one group: none waits for what comes after it.
     def test_two_threads_where_sends_wait(self):

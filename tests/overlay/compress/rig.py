@@ -33,6 +33,8 @@ LIBRARIES = os.environ.get("COMPRESS_LIBRARIES") or ":".join(
     os.path.join(TESTS, folder) for folder in ("cuda/emulated", "vendor"))
 PRELOAD = os.environ.get("COMPRESS_PRELOAD",
                          os.path.join(harness.BUILD, "plugin", "preload", "libslimccl-preload.so"))
+STRICT = os.environ.get("COMPRESS_STRICT_NCCL", os.path.join(
+    TESTS, "overlay", "compress", "libstrict_nccl.so"))  # for SLIMCCL_NCCL
 STARTED = re.compile(r"NOTICE overlay \S+ over NCCL ")
 VENDOR_BYTES = re.compile(r"rank 0: .*; (\d+) bytes sent to other nodes")
 # The stand-in has settings of its own; both must take the same ranks for a node's.
