@@ -42,7 +42,7 @@ namespace slimccl::overlay {
   X(kReduction, "reduction")                   \
   X(kEmpty, "no elements")                     \
   X(kFloor, "under the floor")                 \
-  X(kWindow, "windowed buffer")                \
+  X(kWindow, "windows registered")             \
   X(kCapture, "stream capture")                \
   X(kPaused, "paused")                         \
   X(kRule, "rule")                             \
