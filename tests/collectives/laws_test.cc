@@ -127,6 +127,7 @@ TEST(Laws, MessagesMeetSlicesFitAndNothingWaitsInACircle) {
       const AllRanks all(c, in_place);
       ASSERT_EQ(check_messages(all.plans), "") << describe(c);
       ASSERT_EQ(check_acyclic(all.plans, all.links), "") << describe(c);
+      ASSERT_EQ(check_gathers(all.plans, all.topology), "") << describe(c);
       for (size_t rank = 0; rank < all.plans.size(); ++rank) {
         ASSERT_EQ(check_slices(all.plans[rank], all.shape, all.topology.ranks()), "")
             << describe(c) << " rank " << rank;
@@ -170,6 +171,29 @@ TEST(Laws, NodeOutBytesAddUpToTheFormula) {
     ASSERT_EQ(sum, c.row->wire_bytes(AllRanks::shape_of(c), topology, codecs).between_nodes)
         << describe(c);
   });
+}
+
+TEST(Laws, TheNodeRowSendsOtherNodesWhatTwoHopDoes) {
+  const Row& node = find_row(Collective::kAllGather, "node");
+  const Row& two_hop = find_row(Collective::kAllGather, "two_hop");
+  int fitting = 0;
+  for (const std::string& text : topologies()) {
+    const Topology topology = topology::parse(text);
+    const Shape shape{.op = Collective::kAllGather, .type = ncclBfloat16, .count = 5001};
+    if (!node.fits(shape, topology)) continue;
+    ++fitting;
+    const Codecs codecs{Codec::kTensor, Codec::kQ8};
+    EXPECT_EQ(node.wire_bytes(shape, topology, codecs).between_nodes,
+              two_hop.wire_bytes(shape, topology, codecs).between_nodes)
+        << text;
+    EXPECT_TRUE(node.plan(shape, topology, codecs, 0, false).gather) << text;
+  }
+  EXPECT_GT(fitting, 10);
+  for (const char* other : {"1x4", "4x1", "3+1", "2+2+1"}) {
+    EXPECT_FALSE(node.fits({.op = Collective::kAllGather, .type = ncclFloat, .count = 1},
+                           topology::parse(other)))
+        << other;
+  }
 }
 
 // Random values; `exact` draws small integers, whose sums are exact in every type and order.
