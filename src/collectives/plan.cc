@@ -83,6 +83,10 @@ Shape normalized(const Shape& shape, int ranks) {
 std::string to_text(const Plan& plan) {
   std::string text = concat("scratch ", plan.scratch_bytes, "\n");
   for (const Step& step : plan.steps) text += concat(step.level, " ", text_of(step), "\n");
+  if (const auto& gather = plan.gather) {
+    text += concat("level ", gather->level, " gathers in the node: ", text_of(gather->from), " -> ",
+                   text_of(gather->to), "\n");
+  }
   return text;
 }
 

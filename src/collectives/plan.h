@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -107,9 +108,18 @@ struct Step {
   bool finishes = false;        // fold: makes a result, so that a sum which divides does it here
 };
 
+// The messages of one level, where they are an all-gather in every node: each rank sends `from`,
+// its part of `to`, to the others of its node, and theirs come into their parts, by local index.
+// Whoever has a communicator of the node may make one call of them.
+struct NodeGather {
+  int level;
+  Slice from, to;
+};
+
 struct Plan {
   std::vector<Step> steps;  // levels ascending
   uint64_t scratch_bytes = 0;
+  std::optional<NodeGather> gather{};  // says nothing that the steps do not
 };
 
 // One line a step, stable across machines: golden files and `explain` show it.

@@ -147,7 +147,7 @@ Choice select(const Shape& shape, const Topology& topology, const Policy& policy
   double best_seconds = 0;
   const auto consider = [&](bool lossy, double rate) {
     for (const Row& row : catalog()) {
-      if (row.lossy != lossy || !usable(row)) continue;
+      if (row.lossy != lossy || row.on_request || !usable(row)) continue;
       const double seconds = estimated_seconds(row, shape, topology, codecs, rate);
       if (best.row != nullptr && seconds >= best_seconds) continue;
       best.row = &row;

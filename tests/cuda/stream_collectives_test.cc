@@ -60,6 +60,54 @@ TEST_F(StreamCollectives, EveryRowGivesTheReferencesBits) {
   }
 }
 
+// In one call of the link, not in messages of its own, in every segment.
+TEST_F(StreamCollectives, TheNodeRowGathersInTheNode) {
+  for (const char* text : {"2x2", "4x2", "0,1,0,1"}) {
+    const topology::Topology topology = topology::parse(text);
+    with_stream_ranks(topology, smallest_arena(text), [&](StreamRank& self) {
+      const Stream stream;
+      for (const bool in_place : {false, true}) {
+        for (const ncclDataType_t type : kFloats) {
+          self.link->sends = self.link->gathers = 0;
+          const Case each{.op = Collective::kAllGather,
+                          .type = type,
+                          .count = 30011,
+                          .in_place = in_place,
+                          .row = "node"};
+          const CaseOnDevice buffers(each, topology, self.rank);
+          enqueue_without_context({buffers.call(*self.team, stream)});
+          stream.synchronize();
+          buffers.expect_right();
+          EXPECT_GT(self.link->gathers, 1) << "many segments";
+          EXPECT_EQ(self.link->sends, self.link->gathers * (topology.nodes() - 1));
+        }
+      }
+    });
+  }
+}
+
+TEST_F(StreamCollectives, TheNodeRowIsCoalescedWithOthers) {
+  const topology::Topology topology = topology::parse("2x2");
+  with_stream_ranks(topology, kLargeArena, [&](StreamRank& self) {
+    const Stream stream;
+    std::vector<CaseOnDevice> buffers;
+    std::vector<StreamCall> calls;
+    for (const Collective op : kSharded) {
+      for (const bool in_place : {false, true}) {
+        const std::string_view row = op == Collective::kAllGather ? "node" : "two_hop";
+        buffers.emplace_back(Case{.op = op, .count = 6001, .in_place = in_place, .row = row},
+                             topology, self.rank);
+        calls.push_back(buffers.back().call(*self.team, stream));
+      }
+    }
+    enqueue_without_context(calls);
+    stream.synchronize();
+    for (const CaseOnDevice& each : buffers) each.expect_right();
+    EXPECT_EQ(self.link->gathers, 2);
+    EXPECT_EQ(self.link->groups, 5) << "the four of an all-reduce, and the gathers'";
+  });
+}
+
 TEST_F(StreamCollectives, ManySegmentsGiveTheReferencesBits) {
   for (const char* topology : {"2x2", "3+1"}) {
     std::vector<Case> cases;

@@ -87,6 +87,22 @@ class TestLink : public runtime::StreamLink {
          stream,
          {}});
   }
+  // As messages between the ranks of the node, which must be told.
+  void node_gather(const void* from, void* into, uint64_t bytes, CUstream stream) override {
+    ++gathers;
+    EXPECT_FALSE(node_ranks.empty()) << "a link without a node gathers in it";
+    for (size_t local = 0; local < node_ranks.size(); ++local) {
+      const int peer = node_ranks[local];
+      std::byte* const theirs = static_cast<std::byte*>(into) + local * bytes;
+      if (peer == rank_) {
+        EXPECT_EQ(from, theirs) << "not in place";
+        continue;
+      }
+      send(from, bytes, peer, stream);
+      --sends;
+      recv(theirs, bytes, peer, stream);
+    }
+  }
   void finish() override {
     EXPECT_TRUE(open);
     EXPECT_FALSE(group.empty()) << "a group of no messages";
@@ -108,8 +124,9 @@ class TestLink : public runtime::StreamLink {
     ++cancels;
   }
 
-  int groups = 0, sends = 0, cancels = 0;
-  int fail_at_send = 0;  // never
+  int groups = 0, sends = 0, gathers = 0, cancels = 0;
+  std::vector<int> node_ranks;  // of this one's node, ascending
+  int fail_at_send = 0;         // never
 
  private:
   struct Enqueued {

@@ -152,6 +152,8 @@ struct StreamRank {
       : rank(at_rank), messages(mail) {
     auto own_link = std::make_unique<TestLink>(mail, rank, on_device);
     link = own_link.get();
+    const auto members = topology.members(topology.node_of(rank));
+    link->node_ranks.assign(members.begin(), members.end());
     team = std::make_unique<StreamTeam>(driver(), fold_kernels(), on_device, topology, rank,
                                         std::move(own_link), arena_bytes);
   }

@@ -114,6 +114,21 @@ bool Compressor::captures(cudaStream_t stream) const {
   return result == device::CUDA_SUCCESS && status != device::CU_STREAM_CAPTURE_STATUS_NONE;
 }
 
+void Compressor::join_node() {
+  const device::CurrentContext current(loaded_gpu()->driver, team.context());
+  const topology::Topology& topology = team.topology();
+  link->join_node(topology.node_of(team.rank()), topology.local_of(team.rank()));
+}
+
+void Compressor::leave_node(RealLink::NodeEnd how) noexcept {
+  try {
+    const device::CurrentContext current(loaded_gpu()->driver, team.context());
+    link->leave_node(how);
+  } catch (const std::exception& error) {
+    warn_of("a node's communicator is not ended: ", error);
+  }
+}
+
 std::shared_ptr<Compressor> make_compressor(const slimccl_nccl& nccl, ncclComm_t comm, int device,
                                             const topology::Topology& topology, int rank,
                                             uint64_t arena_bytes) {

@@ -20,6 +20,9 @@ struct Outcome;
 struct Compressor {
   Compressor(const Gpu& gpu, int device, const topology::Topology& topology, int rank,
              std::unique_ptr<RealLink> messages, uint64_t arena_bytes);
+  Compressor(const Compressor&) = delete;
+  Compressor& operator=(const Compressor&) = delete;
+  ~Compressor() { leave_node(RealLink::NodeEnd::kAborted); }
 
   RealLink* const link;  // the team's
   runtime::StreamTeam team;
@@ -27,6 +30,9 @@ struct Compressor {
 
   // Whether the stream is being captured, or must not be asked because another one is.
   [[nodiscard]] bool captures(cudaStream_t stream) const;
+  // As the link's, on any thread, whatever is current there. All ranks join at once.
+  void join_node();
+  void leave_node(RealLink::NodeEnd how) noexcept;
 };
 
 // Takes GPU memory for the communicator's arena. Throws Error if there is none, or no CUDA.

@@ -35,6 +35,7 @@ namespace slimccl::overlay {
   X(kSettings, "settings differ")              \
   X(kKernels, "CUDA kernels")                  \
   X(kArena, "no memory for the arena")         \
+  X(kNode, "no node communicator")             \
   X(kOneNode, "one node")                      \
   X(kPointToPoint, "point to point")           \
   X(kOperation, "operation")                   \

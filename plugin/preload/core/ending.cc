@@ -37,6 +37,17 @@ void on_exit() {
 
 }  // namespace
 
+void end_with_node(Entry& entry, End how, const std::function<void()>& end_real) {
+  const auto compressor = entry.compressor_now();
+  if (compressor == nullptr || !compressor->link->has_node()) return end_real();
+  if (how == End::kAborted) {
+    run_together({end_real, [&] { compressor->leave_node(RealLink::NodeEnd::kAborted); }});
+    return;
+  }
+  compressor->leave_node(RealLink::NodeEnd::kDestroyed);
+  end_real();
+}
+
 bool begin_end(Entry& entry, End how) noexcept {
   State& state = State::instance();
   if (state.forked || state.table.shared(entry)) return false;

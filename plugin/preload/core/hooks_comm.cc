@@ -14,8 +14,10 @@ template <class Run>
 ncclResult_t ended(ncclComm_t comm, End how, Run&& run) {
   Entry* entry = comm == nullptr ? nullptr : State::instance().table.find(comm);
   const bool ours = entry != nullptr && begin_end(*entry, how);
-  const ncclResult_t result = note(run());
-  if (ours) end(*entry, how);
+  if (!ours) return note(run());
+  ncclResult_t result = ncclSuccess;
+  end_with_node(*entry, how, [&] { result = note(run()); });
+  end(*entry, how);
   return result;
 }
 

@@ -56,6 +56,24 @@ Record own_record(const Entry& entry) {
   return record;
 }
 
+// Does it; the text says on which ranks that failed, and how. Empty: on none.
+template <class Action>
+std::string failures_of(Entry& entry, Action&& action) {
+  std::string failure;
+  try {
+    action();
+  } catch (const std::exception& error) {
+    failure = error.what();
+  }
+  std::vector<std::string> failures;  // by rank; empty: none
+  const auto mine = std::as_bytes(std::span(failure));
+  for (const auto& bytes : entry.star->all_gather(mine, State::instance().settings.agree_s)) {
+    failures.emplace_back(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  }
+  const bool none = std::ranges::all_of(failures, &std::string::empty);
+  return none ? "" : runtime::who_says_what(failures);
+}
+
 // What compressed calls need, on all ranks or on none. entry.mutex is held.
 void equip(Entry& entry, Verdict& verdict) {
   const auto refuse = [&](Reason standing, std::string why) {
@@ -68,24 +86,23 @@ void equip(Entry& entry, Verdict& verdict) {
     return refuse(Reason::kKernels,
                   "the real NCCL names no CUDA device for it, so no kernels are loaded");
   }
-  std::string failure;
-  try {
+  const std::string no_arena = failures_of(entry, [&] {
     entry.set_compressor(make_compressor(*entry.nccl.load(), entry.comm, device_of(entry),
                                          *verdict.topology, entry.rank, verdict.arena_bytes));
-  } catch (const std::exception& error) {
-    failure = error.what();
+  });
+  if (!no_arena.empty()) {
+    return refuse(Reason::kArena, concat("no arena of ", verdict.arena_bytes >> 20,
+                                         " MiB (SLIMCCL_ARENA_MB): ", no_arena));
   }
-  std::vector<std::string> failures;  // by rank; empty: none
-  const auto mine = std::as_bytes(std::span(failure));
-  for (const auto& bytes : entry.star->all_gather(mine, State::instance().settings.agree_s)) {
-    failures.emplace_back(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  if (gathers_in_nodes(State::instance().policy, *verdict.topology)) {
+    // Only now: it waits for all ranks.
+    const std::string no_node = failures_of(entry, [&] { entry.compressor_now()->join_node(); });
+    if (!no_node.empty()) {
+      return refuse(Reason::kNode,
+                    concat("no communicator of each node (SLIMCCL_ALGO): ", no_node));
+    }
   }
-  if (std::ranges::all_of(failures, &std::string::empty)) {
-    entry.evidence.emplace(State::instance().policy.profile);
-    return;
-  }
-  refuse(Reason::kArena, concat("no arena of ", verdict.arena_bytes >> 20,
-                                " MiB (SLIMCCL_ARENA_MB): ", runtime::who_says_what(failures)));
+  entry.evidence.emplace(State::instance().policy.profile);
 }
 
 // entry.mutex is held.

@@ -55,6 +55,15 @@ bool exact_is_faster(const Call& call, const collectives::Row& row,
   return seconds(collectives::find_row(row.op, "exact")) <= seconds(row);
 }
 
+// The row that SLIMCCL_ALGO asks for; null if it asks for none that fits.
+const collectives::Row* asked_row(const collectives::Shape& shape, const Policy& policy,
+                                  const topology::Topology* topology) {
+  const std::string_view asked = collectives::overridden_row(shape.op, policy.algo);
+  if (asked.empty()) return nullptr;
+  const collectives::Row& row = collectives::find_row(shape.op, asked);
+  return topology == nullptr || row.fits(shape, *topology) ? &row : nullptr;
+}
+
 // The words of a communicator's name, in small letters.
 std::vector<std::string> words_of(std::string_view name) {
   std::vector<std::string> words(1);
@@ -114,16 +123,16 @@ Policy policy_from(const Config& settings) {
 
 Decision decide(const Call& call, const Policy& policy, const Facts& facts) {
   if (const Reason why = objection(call, policy, facts); why != Reason::kCompressible) return {why};
-  const std::string_view forced = collectives::overridden_row(collective_of(call.op), policy.algo);
+  const collectives::Row* const asked = asked_row(shape_of(call), policy, facts.topology);
   const collectives::Row& row =
-      collectives::find_row(collective_of(call.op), forced.empty() ? "two_hop" : forced);
+      asked != nullptr ? *asked : collectives::find_row(collective_of(call.op), "two_hop");
   const Rule* const rule =
       first_rule(policy.rules, facts.comm, call.op, call.type, elems_per_rank(call, facts.ranks));
   if (!row.lossy || (rule != nullptr && rule->treat == Treat::kExact)) return {Reason::kRule};
   const auto treat = rule != nullptr ? std::optional(rule->treat) : std::nullopt;
   Decision decision{.codecs = codecs_of(policy.profile, call.op, treat),
                     .asks_evidence = rule == nullptr && policy.compresses()};
-  if (forced.empty() && facts.topology != nullptr &&
+  if (asked == nullptr && facts.topology != nullptr &&
       exact_is_faster(call, row, decision.codecs, *facts.topology, policy.net_bytes_per_s)) {
     decision.reason = Reason::kExactIsFaster;
     decision.codecs = {};
@@ -132,6 +141,13 @@ Decision decide(const Call& call, const Policy& policy, const Facts& facts) {
     decision.row = &row;
   }
   return decision;
+}
+
+bool gathers_in_nodes(const Policy& policy, const topology::Topology& topology) {
+  const auto* const row =
+      asked_row({.op = collectives::Collective::kAllGather, .type = ncclFloat, .count = 1}, policy,
+                &topology);
+  return row != nullptr && row->name == "node";
 }
 
 Reason after_evidence(const Decision& decision, Profile profile, Evidence evidence) {

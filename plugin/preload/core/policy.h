@@ -72,6 +72,8 @@ struct Decision {
 };
 // Worth keeping: the estimate takes longer than a call should.
 [[nodiscard]] Decision decide(const Call& call, const Policy& policy, const Facts& facts);
+// Whether its all-gathers, if they are compressed, take a communicator of each node.
+[[nodiscard]] bool gathers_in_nodes(const Policy& policy, const topology::Topology& topology);
 // The outcome. Under auto a kind of call must have been promoted, under zeropp not demoted.
 [[nodiscard]] Reason after_evidence(const Decision& decision, Profile profile, Evidence evidence);
 

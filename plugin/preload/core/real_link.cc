@@ -36,6 +36,13 @@ void RealLink::recv(void* into, uint64_t bytes, int peer, device::CUstream strea
        "ncclRecv");
 }
 
+void RealLink::node_gather(const void* from, void* into, uint64_t bytes, device::CUstream stream) {
+  need_open();
+  ensure(node_ != nullptr, "a gather in a node that has no communicator");
+  need(nccl_.AllGather(from, into, bytes, ncclUint8, node_, reinterpret_cast<cudaStream_t>(stream)),
+       "ncclAllGather");
+}
+
 void RealLink::finish() {
   // The end may wait for other ranks, and whoever aborts the communicator must not wait for that.
   issuing_.unlock_shared();
@@ -52,6 +59,23 @@ void RealLink::cancel() noexcept {
 void RealLink::close() noexcept {
   closed_ = true;
   const std::lock_guard nobody_issues(issuing_);
+}
+
+void RealLink::join_node(int node, int local) {
+  check(nccl_.CommSplit != nullptr, ncclInvalidUsage, "this NCCL has no ncclCommSplit");
+  ncclComm_t made = nullptr;
+  const ncclResult_t result = nccl_.CommSplit(comm_, node, local, &made, nullptr);
+  node_ = made;
+  if (result == ncclSuccess && made != nullptr) return;
+  leave_node(NodeEnd::kAborted);
+  need(result, "ncclCommSplit");
+  throw Error(ncclInternalError, "ncclCommSplit made no communicator");
+}
+
+void RealLink::leave_node(NodeEnd how) noexcept {
+  const ncclComm_t node = node_.exchange(nullptr);
+  if (node == nullptr) return;
+  (void)(how == NodeEnd::kAborted ? nccl_.CommAbort(node) : nccl_.CommDestroy(node));
 }
 
 }  // namespace slimccl::overlay

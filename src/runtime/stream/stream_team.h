@@ -12,10 +12,10 @@
 
 namespace slimccl::runtime {
 
-// The messages of one communicator. Sends and receives are made between start() and finish(), and
-// are enqueued on `stream` by finish(); a pair's messages match in their order. Bytes of device
-// memory. Each throws Error if it cannot. One group may hold messages of several links: start() and
-// finish() of any one of them hold for all.
+// The messages of one communicator. Sends, receives and gathers in the node are made between
+// start() and finish(), and are enqueued on `stream` by finish(); a pair's messages match in their
+// order. Bytes of device memory. Each throws Error if it cannot. One group may hold messages of
+// several links: start() and finish() of any one of them hold for all.
 class StreamLink {
  public:
   StreamLink() = default;
@@ -26,6 +26,9 @@ class StreamLink {
   virtual void start() = 0;
   virtual void send(const void* from, uint64_t bytes, int peer, device::CUstream stream) = 0;
   virtual void recv(void* into, uint64_t bytes, int peer, device::CUstream stream) = 0;
+  // Among the ranks of this one's node, in their order: each has `bytes`, and everybody gets all.
+  virtual void node_gather(const void* from, void* into, uint64_t bytes,
+                           device::CUstream stream) = 0;
   virtual void finish() = 0;
   // In finish()'s place where something failed after start(): no more messages will come.
   virtual void cancel() noexcept = 0;

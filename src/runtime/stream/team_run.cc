@@ -219,10 +219,19 @@ void TeamRun::copy(std::byte* into, const std::byte* from, uint64_t bytes) {
   team_.driver().cuMemcpyDtoDAsync(address_of(into), address_of(from), bytes, stream_);
 }
 
+bool TeamRun::gather(const Running& running, int level, MessageGroup& group) {
+  const auto& gather = running.plan->gather;
+  if (!gather || gather->level != level) return false;
+  group.open(team_.link());
+  team_.link().node_gather(at(running, gather->from), at(running, gather->to), gather->from.bytes,
+                           stream_);
+  return true;
+}
+
 void TeamRun::exchange(int level, MessageGroup& group) {
   const auto current = in_context();
   for (const Running& running : running_) {
-    if (running.plan == nullptr) continue;
+    if (running.plan == nullptr || gather(running, level, group)) continue;
     for (const Step& step : steps_of(*running.plan, level)) {
       if (step.kind != Kind::kSend && step.kind != Kind::kRecv) continue;
       group.open(team_.link());

@@ -76,6 +76,8 @@ class TeamRun {
   void launch(std::span<const Fold> folds);
   void launch_bounced(const Running& running, Fold fold);
   void copy(std::byte* into, const std::byte* from, uint64_t bytes);
+  // One call of a level's messages, if that is what they are.
+  bool gather(const Running& running, int level, MessageGroup& group);
 
   const std::vector<StreamCall> calls_;
   std::vector<RowShape> row_shapes_;  // of the calls

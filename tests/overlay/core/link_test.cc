@@ -17,6 +17,9 @@ namespace {
 
 std::string calls;            // what the fake NCCL was called
 std::atomic<int> sends_left;  // that succeed
+ncclResult_t split_result = ncclSuccess;
+
+ncclComm_t handle(uintptr_t number) { return reinterpret_cast<ncclComm_t>(number); }
 
 const slimccl_nccl fake = [] {
   slimccl_nccl nccl{};
@@ -31,6 +34,23 @@ const slimccl_nccl fake = [] {
   };
   nccl.Recv = [](void*, size_t bytes, ncclDataType_t, int peer, ncclComm_t, cudaStream_t) {
     return calls += concat("recv ", bytes, " of ", peer, " "), ncclSuccess;
+  };
+  nccl.AllGather = [](const void* from, void* into, size_t bytes, ncclDataType_t type,
+                      ncclComm_t comm, cudaStream_t) {
+    calls += concat("gather ", bytes, " of ", static_cast<int>(type), " on ",
+                    reinterpret_cast<uintptr_t>(comm), from == into ? "" : " moved", " ");
+    return ncclSuccess;
+  };
+  nccl.CommSplit = [](ncclComm_t, int color, int key, ncclComm_t* child, ncclConfig_t* config) {
+    calls += concat("split ", color, " ", key, config == nullptr ? " " : " configured ");
+    *child = handle(7);
+    return split_result;
+  };
+  nccl.CommAbort = [](ncclComm_t comm) {
+    return calls += concat("abort ", reinterpret_cast<uintptr_t>(comm), " "), ncclSuccess;
+  };
+  nccl.CommDestroy = [](ncclComm_t comm) {
+    return calls += concat("destroy ", reinterpret_cast<uintptr_t>(comm), " "), ncclSuccess;
   };
   nccl.GetLastError = [](ncclComm_t) { return "no such peer"; };
   return nccl;
@@ -50,6 +70,7 @@ struct RealLinkTest : testing::Test {
   void SetUp() override {
     calls.clear();
     sends_left = 10;
+    split_result = ncclSuccess;
   }
   std::shared_mutex issuing;
   RealLink link{fake, nullptr, issuing};
@@ -81,6 +102,39 @@ TEST_F(RealLinkTest, NothingIsCalledOnceItIsClosed) {
   EXPECT_NE(error_of([&] { link.start(); }), "none");
   EXPECT_EQ(calls, "");
   EXPECT_TRUE(issuing.try_lock());
+}
+
+TEST_F(RealLinkTest, GathersOnTheNodesOwnCommunicator) {
+  link.join_node(3, 1);
+  link.start();
+  link.node_gather(nullptr, nullptr, 64, nullptr);
+  link.finish();
+  EXPECT_EQ(calls, concat("split 3 1 start gather 64 of ", int{ncclUint8}, " on 7 end "));
+  link.close();
+  EXPECT_NE(error_of([&] { link.node_gather(nullptr, nullptr, 64, nullptr); }), "none");
+}
+
+TEST_F(RealLinkTest, TheNodesCommunicatorEndsOnce) {
+  for (const auto how : {RealLink::NodeEnd::kDestroyed, RealLink::NodeEnd::kAborted}) {
+    calls.clear();
+    link.join_node(0, 0);
+    link.leave_node(how);
+    link.leave_node(RealLink::NodeEnd::kAborted);
+    EXPECT_EQ(calls,
+              how == RealLink::NodeEnd::kAborted ? "split 0 0 abort 7 " : "split 0 0 destroy 7 ");
+    EXPECT_FALSE(link.has_node());
+  }
+}
+
+TEST_F(RealLinkTest, AFailedSplitLeavesNothing) {
+  split_result = ncclInProgress;  // nobody would wait for it
+  EXPECT_EQ(
+      error_of([&] { link.join_node(0, 0); }),
+      concat(
+          int{ncclInProgress},
+          ": the real NCCL failed in ncclCommSplit, as part of a compressed call: no such peer"));
+  EXPECT_EQ(calls, "split 0 0 abort 7 ");
+  EXPECT_FALSE(link.has_node());
 }
 
 TEST_F(RealLinkTest, ClosingWaitsForMessagesThatAreBeingIssued) {

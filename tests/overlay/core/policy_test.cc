@@ -115,6 +115,31 @@ TEST(OverlayPolicy, RulesComeBeforeEvidence) {
             Reason::kRule);
 }
 
+TEST(OverlayPolicy, TheNodeRowIsTakenWhereItIsAskedForAndFits) {
+  const Call gather{kAllGather, 1 << 20, ncclBfloat16}, sum{kReduceScatter, 1 << 20, ncclBfloat16};
+  Policy policy = policy_of(Profile::kZeropp);
+  policy.net_bytes_per_s = 1e6;  // so slow that it always pays
+  const auto row = [&](const Call& call, const char* nodes) {
+    const topology::Topology topology = topology::parse(nodes);
+    const Facts facts{.standing = kAllowed, .ranks = topology.ranks(), .topology = &topology};
+    const Decision decision = decide(call, policy, facts);
+    EXPECT_EQ(decision.codecs, codecs_of(policy.profile, call.op));
+    return decision.row->name;
+  };
+  EXPECT_EQ(row(gather, "2x2"), "two_hop");
+  EXPECT_FALSE(gathers_in_nodes(policy, topology::parse("2x2")));
+  policy.algo = "all_gather=node";
+  for (const char* equal : {"2x2", "4x2", "0,1,0,1"}) {
+    EXPECT_EQ(row(gather, equal), "node");
+    EXPECT_EQ(row(sum, equal), "two_hop");
+    EXPECT_TRUE(gathers_in_nodes(policy, topology::parse(equal)));
+  }
+  for (const char* other : {"3+1", "4x1"}) {
+    EXPECT_EQ(row(gather, other), "two_hop");
+    EXPECT_FALSE(gathers_in_nodes(policy, topology::parse(other)));
+  }
+}
+
 TEST(OverlayPolicy, CodecsFollowWhatTheCallCarries) {
   using enum Treat;
   constexpr Codec kPlain = Codec::kTensor, kQ8 = Codec::kQ8, kQ4s = Codec::kQ4s;
