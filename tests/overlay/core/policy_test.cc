@@ -163,7 +163,9 @@ TEST(OverlayPolicy, OnAnInfiniteNetworkExactIsFasterAtEverySize) {
   policy.net_bytes_per_s = HUGE_VAL;
   for (const int log2 : {17, 20, 24}) {
     const Call weights{kAllGather, 1ull << log2, ncclBfloat16};
-    EXPECT_EQ(decide(weights, policy, facts).reason, Reason::kExactIsFaster) << log2;
+    const Call sums{kAllReduce, 64ull << log2, ncclBfloat16};
+    EXPECT_EQ(text(decide(weights, policy, facts).reason), text(Reason::kExactIsFaster)) << log2;
+    EXPECT_EQ(text(decide(sums, policy, facts).reason), text(Reason::kExactIsFaster)) << log2;
   }
 }
 
