@@ -10,7 +10,7 @@
 namespace slimccl::overlay {
 namespace {
 
-constexpr uint64_t kFirstPoint = 64, kMostBetweenPoints = 4096;
+constexpr uint64_t kMostBetweenPoints = 4096;
 
 std::string_view name(Reducing reducing) {
   constexpr std::string_view kNames[] = {"", ", sum", ", avg", ", PreMulSum", ", other"};

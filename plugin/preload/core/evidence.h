@@ -54,6 +54,7 @@ struct Duty {
   bool operator==(const Duty&) const = default;
 };
 // Points of agreement are calls 64, 128, 256, ... 4096, and then every 4096th.
+inline constexpr uint64_t kFirstPoint = 64;
 [[nodiscard]] Duty duty_at(uint64_t number);
 
 class EvidenceTable {
