@@ -42,7 +42,8 @@ ncclResult_t slimcclExplain(ncclComm_t comm, const char* op, size_t count, ncclD
 // dlsym(RTLD_DEFAULT, "slimcclPause"). Any thread.
 //
 // Until the matching Resume, collectives are exact; what was called before is carried as it was.
-// Pauses nest.
+// Pauses nest. They count per process, not per rank: call each once per process, when none of its
+// ranks (threads) is between calls.
 ncclResult_t slimcclPause(void);
 // ncclInvalidUsage if nothing is paused.
 ncclResult_t slimcclResume(void);

@@ -31,9 +31,11 @@ namespace slimccl {
   X(uint64_t, window, "SLIMCCL_WINDOW", 6,                                                         \
     "pipeline segments under way at once; rank 0's value is used")                                 \
   X(std::string, algo, "SLIMCCL_ALGO", "",                                                         \
-    "forces catalogue rows, e.g. reduce_scatter=exact,all_gather=two_hop; rank 0's value is used") \
+    "forces catalogue rows, e.g. reduce_scatter=exact,all_gather=two_hop; rank 0's value is "      \
+    "used; over NCCL it must be equal on all ranks, else the communicator is exact")               \
   X(double, net_gbits, "SLIMCCL_NET_GBITS", 10.0,                                                  \
-    "Gbit/s between two nodes that the cost model assumes; rank 0's value is used")                \
+    "Gbit/s between two nodes that the cost model assumes; rank 0's value is used; over NCCL it "  \
+    "must be equal on all ranks, else the communicator is exact")                                  \
   X(uint64_t, staging_mb, "SLIMCCL_STAGING_MB", 64,                                                \
     "MiB of pinned memory that each communicator with a CUDA device moves device memory through: " \
     "longer calls go in pieces, larger groups of messages get more; rank 0's value is used")       \
@@ -71,7 +73,8 @@ namespace slimccl {
   X(std::string, trace, "SLIMCCL_TRACE", "",                                                       \
     "over NCCL: file for a line of JSON on every call that carries data, for finding out what a "  \
     "program calls, slow; %h host name, %p process id")                                            \
-  X(bool, explain, "SLIMCCL_EXPLAIN", false, "log how each new kind of call is carried, and why")
+  X(bool, explain, "SLIMCCL_EXPLAIN", false,                                                       \
+    "log how each new kind of call is carried, and why; over NCCL it does nothing")
 
 struct Config {
 #define SLIMCCL_FIELD(type, field, variable, standard, help) type field = standard;

@@ -100,7 +100,8 @@ double estimated_seconds(const Row& row, const Shape& call, const Topology& topo
   const Shape shape = cut_by(row, call);
   const Load load = row.load(shape, topology, used);
   const WireBytes bytes = row.wire_bytes(shape, topology, used);
-  const double per_node = static_cast<double>(bytes.in_node) / topology.nodes();
+  const auto links = static_cast<double>(rates.each_rank ? topology.largest_node() : 1);
+  const double per_link = static_cast<double>(bytes.in_node) / topology.nodes() / links;
   // The busiest link decides, and the average one too: of two rows that load one link alike, the
   // one that sends less in all is better company to whatever else the network carries.
   const double across = (static_cast<double>(load.busiest_node_bytes) +
@@ -110,7 +111,7 @@ double estimated_seconds(const Row& row, const Shape& call, const Topology& topo
                    load.steps_between_nodes * kSecondsPerStep[1] +
                    static_cast<double>(load.messages_in_node) * kSecondsPerMessage[0] +
                    static_cast<double>(load.messages_between_nodes) * kSecondsPerMessage[1] +
-                   contention(load) * across / net_bytes_per_s + per_node / rates.node_bytes_per_s;
+                   contention(load) * across / net_bytes_per_s + per_link / rates.node_bytes_per_s;
   if (row.lossy) {
     seconds += rates.lossy_start_s +
                sizeof(float) * coded_elems(shape, topology) / rates.codec_bytes_per_s;

@@ -10,7 +10,7 @@
 namespace slimccl::overlay {
 namespace {
 
-constexpr uint64_t kFirstPoint = 64, kMostBetweenPoints = 4096;
+constexpr uint64_t kMostBetweenPoints = 4096;
 
 std::string_view name(Reducing reducing) {
   constexpr std::string_view kNames[] = {"", ", sum", ", avg", ", PreMulSum", ", other"};
@@ -112,20 +112,27 @@ size_t EvidenceTable::index_of(const Kind& kind) {
   return index;
 }
 
-void EvidenceTable::pass(const Call& call) {
-  before_ = tuple_of(call);
+void EvidenceTable::remember(const Tuple& call) {
+  history_ = hash_of(history_, call);
+  before_ = call;
+}
+
+void EvidenceTable::pass(const Call& call, bool ruled_gradients) {
+  remember(tuple_of(call));
+  ruled_gradients_ = ruled_gradients_ || (ruled_gradients && call.op == Operation::kReduceScatter);
   before_.count = 0;  // it may depend on the batch: every step would bring new kinds
 }
 
 EvidenceTable::Seen EvidenceTable::see(const Call& call, bool in_place) {
   const Tuple now = tuple_of(call);
   const size_t index = index_of({now, before_});
-  before_ = now;
+  remember(now);
   own_[index].in_place = own_[index].in_place && in_place;
   // The first few, to know soon; later one now and then, for a kind may change what it carries.
   constexpr uint64_t kFirst = 8, kLater = 16;
   const uint64_t seen = ++seen_[index];
-  return {index, words_[index], seen <= kFirst || seen % kLater == 0};
+  const bool due = seen <= kFirst || seen % kLater == 0;
+  return {index, words_[index], due && words_[index] != Evidence::kDemoted};  // that is for good
 }
 
 void EvidenceTable::note(size_t kind, Content content) {
@@ -133,8 +140,17 @@ void EvidenceTable::note(size_t kind, Content content) {
   if (content == Content::kImplausible) ++own_[kind].implausible;
 }
 
+std::string EvidenceTable::overflow() {
+  if (kinds_.size() < kMostKinds || told_of_overflow_) return "";
+  told_of_overflow_ = true;
+  return concat("calls of more than ", kMostKinds - 1,
+                " kinds: further ones are not compressed on evidence; say by SLIMCCL_RULES what "
+                "they carry");
+}
+
 std::vector<std::byte> EvidenceTable::snapshot() const {
   runtime::ByteWriter writer;
+  writer.put(history_).put(static_cast<uint8_t>(ruled_gradients_));
   writer.put(static_cast<uint64_t>(kinds_.size())).put(hash_of(kinds_));
   for (const Sightings& one : own_) {
     writer.put(static_cast<uint8_t>(one.in_place)).put(one.plausible).put(one.implausible);
@@ -145,16 +161,23 @@ std::vector<std::byte> EvidenceTable::snapshot() const {
 std::vector<EvidenceTable::Change> EvidenceTable::apply(
     std::span<const std::vector<std::byte>> by_rank) {
   std::vector<Sightings> of_all;
+  uint64_t history = 0;  // rank 0's
+  bool gradients = true;
   for (size_t rank = 0; rank < by_rank.size(); ++rank) {
     const std::string what = concat("rank ", rank, "'s evidence");
     runtime::ByteReader reader(by_rank[rank], what);
+    const auto made = reader.get<uint64_t>();
+    gradients = reader.get<uint8_t>() != 0 && gradients;
     const auto kinds = reader.get<uint64_t>(), digest = reader.get<uint64_t>();
+    if (rank == 0) {
+      history = made;
+      of_all.assign(kinds, {.plausible = UINT32_MAX});
+    }
+    check(made == history && kinds == of_all.size(), ncclInvalidUsage, "rank ", rank,
+          " has made other calls than rank 0, or in another order; SLIMCCL_CHECK=1 says which");
     const bool known = kinds <= kinds_.size();
     check(known && digest == hash_of(std::span(kinds_).first(kinds)), ncclInvalidUsage, "rank ",
           rank, " has made other calls than this one; SLIMCCL_CHECK=1 says which");
-    if (rank == 0) of_all.assign(kinds, {.plausible = UINT32_MAX});
-    check(kinds == of_all.size(), ncclInvalidUsage, "rank ", rank, " has seen ", kinds,
-          " kinds of calls, rank 0 ", of_all.size(), "; SLIMCCL_CHECK=1 says which differ");
     for (Sightings& all : of_all) {
       Sightings one;
       one.in_place = reader.get<uint8_t>() != 0;
@@ -163,7 +186,7 @@ std::vector<EvidenceTable::Change> EvidenceTable::apply(
       merge(all, one);
     }
   }
-  const auto words = conclude(profile_, std::span(kinds_).first(of_all.size()), of_all);
+  const auto words = conclude(profile_, std::span(kinds_).first(of_all.size()), of_all, gradients);
   std::vector<Change> changes;
   for (size_t i = 0; i < words.size(); ++i) {
     if (words[i] != words_[i]) changes.push_back({i, words_[i], words[i]});
@@ -173,7 +196,7 @@ std::vector<EvidenceTable::Change> EvidenceTable::apply(
 }
 
 std::string EvidenceTable::to_text(const Change& change) const {
-  std::string_view what = "is not compressed for now: it is no longer always in place";
+  std::string_view what = "is exact from here on: not always in place any more";
   if (change.to == Evidence::kPromoted) what = "is compressed from here on";
   if (change.to == Evidence::kDemoted) {
     what = "is exact from here on: what it carries does not look like weights or gradients";
@@ -182,9 +205,8 @@ std::string EvidenceTable::to_text(const Change& change) const {
 }
 
 std::vector<Evidence> conclude(Profile profile, std::span<const Kind> kinds,
-                               std::span<const Sightings> of_all) {
+                               std::span<const Sightings> of_all, bool gradients) {
   std::vector<Evidence> words(kinds.size(), Evidence::kNone);
-  bool gradients = false;  // some reduce-scatters are known to carry them
   for (size_t i = 0; i < kinds.size(); ++i) {
     if (of_all[i].implausible > 0) {
       words[i] = Evidence::kDemoted;
@@ -194,7 +216,7 @@ std::vector<Evidence> conclude(Profile profile, std::span<const Kind> kinds,
       gradients = gradients || kinds[i].now.op == Operation::kReduceScatter;
     }
   }
-  if (!gradients) return words;
+  if (!gradients || profile != Profile::kAuto) return words;
   for (size_t i = 0; i < kinds.size(); ++i) {
     const bool gathers = kinds[i].now.op == Operation::kAllGather;
     if (gathers && of_all[i].in_place && is_convincing(of_all[i])) words[i] = Evidence::kPromoted;

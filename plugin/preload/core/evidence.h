@@ -3,7 +3,8 @@
 // which all ranks have all of them. Pure; whoever calls sees to threads.
 //
 // One table per communicator. For each of its collectives, in their order: pass() if the decision
-// asks for no evidence, else next_call(), what its Duty asks for, and see().
+// asks for no evidence or the call is exact for the moment, else next_call(), what its Duty asks
+// for, and see().
 #pragma once
 
 #include <cstdint>
@@ -53,6 +54,7 @@ struct Duty {
   bool operator==(const Duty&) const = default;
 };
 // Points of agreement are calls 64, 128, 256, ... 4096, and then every 4096th.
+inline constexpr uint64_t kFirstPoint = 64;
 [[nodiscard]] Duty duty_at(uint64_t number);
 
 class EvidenceTable {
@@ -74,11 +76,14 @@ class EvidenceTable {
 
   explicit EvidenceTable(Profile profile) : profile_(profile) {}
 
-  // Send and recv are not calls of all ranks: they do not come here.
-  void pass(const Call& call);
+  // Send and recv are not calls of all ranks: they do not come here. `ruled_gradients`: a rule says
+  // that it carries gradients.
+  void pass(const Call& call, bool ruled_gradients = false);
   [[nodiscard]] Duty next_call() { return duty_at(++calls_); }
   [[nodiscard]] Seen see(const Call& call, bool in_place);
   void note(size_t kind, Content content);
+  // What to warn of, once: calls came of more kinds than there are places for. Else empty.
+  [[nodiscard]] std::string overflow();
 
   [[nodiscard]] std::vector<std::byte> snapshot() const;
   // All ranks' snapshots of one point, by rank. Throws Error if they are not of the same calls.
@@ -94,9 +99,13 @@ class EvidenceTable {
     size_t operator()(const Kind& kind) const noexcept;
   };
   size_t index_of(const Kind& kind);
+  void remember(const Tuple& call);
 
   const Profile profile_;
   uint64_t calls_ = 0;
+  uint64_t history_ = 0;          // a hash of all collectives so far, in their order
+  bool ruled_gradients_ = false;  // by a rule, reduce-scatters carry them
+  bool told_of_overflow_ = false;
   Tuple before_;
   std::unordered_map<Kind, size_t, Hash> places_;
   // By place:
@@ -106,8 +115,9 @@ class EvidenceTable {
   std::vector<Evidence> words_;
 };
 
-// The words that follow from what all ranks said together. Pure.
+// The words that follow from what all ranks said together; `gradients`: some reduce-scatters are
+// known to carry them anyhow. Pure.
 [[nodiscard]] std::vector<Evidence> conclude(Profile profile, std::span<const Kind> kinds,
-                                             std::span<const Sightings> of_all);
+                                             std::span<const Sightings> of_all, bool gradients);
 
 }  // namespace slimccl::overlay

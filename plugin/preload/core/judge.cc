@@ -115,14 +115,17 @@ Reason compressing(Entry& entry, const Policy& policy, const Call& call, const B
   const bool collective = call.op != Operation::kSend && call.op != Operation::kRecv;
   if (!collective) return decision.reason;
   const auto compressor = entry.compressor_now();
-  const Reason now = decision.reason == Reason::kCompressed ? unless_now(compressor.get(), buffers)
-                                                            : decision.reason;
+  const bool would = decision.reason == Reason::kCompressed || decision.asks_evidence;
+  const Reason now = would ? unless_now(compressor.get(), buffers) : decision.reason;
   const std::lock_guard lock(entry.evidence_mutex);
   if (now != Reason::kCompressed || !decision.asks_evidence) {
-    entry.evidence->pass(call);
+    entry.evidence->pass(call, decision.ruled_gradients);
     return now;
   }
+  // Also of what is exact because that is faster: it tells what is beside it.
   const Evidence word = evidence_of(entry, *compressor, call, buffers);
+  const std::string overflow = entry.evidence->overflow();
+  if (!overflow.empty() && entry.rank == 0) log::warn("overlay: ", entry.name, ": ", overflow);
   return after_evidence(decision, policy.profile, word);
 }
 

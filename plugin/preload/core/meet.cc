@@ -135,6 +135,12 @@ std::string outcome(const Verdict& verdict) {
     text = concat("profile ", state.settings.profile, ": calls of ", state.policy.floor_elems,
                   " elements per rank and more ", audits ? "would be" : "are",
                   " compressed between nodes");
+    if (state.policy.profile == Profile::kAuto) {
+      text += concat(" once all ranks have seen them to be weights or gradients (call ",
+                     2 * kFirstPoint, " at the earliest), or by rule");
+    }
+    text +=
+        concat("; assumes ", state.settings.net_gbits, " Gbit/s between nodes (SLIMCCL_NET_GBITS)");
     if (!audits) text += concat("; arena ", verdict.arena_bytes >> 20, " MiB");
   } else {
     text = concat("profile ", state.settings.profile, ": nothing ",
@@ -145,12 +151,17 @@ std::string outcome(const Verdict& verdict) {
 
 // entry.mutex is held.
 void settle(Entry& entry, Verdict verdict, int speaker) {
+  if (verdict.name) entry.name = *verdict.name;
   entry.topology = std::move(verdict.topology);
   entry.families = std::move(verdict.families);
   entry.why = verdict.warns ? verdict.why : outcome(verdict);
   entry.standing.store(verdict.standing, std::memory_order_release);
   entry.checks = verdict.checks;
   announce(entry, verdict.warns, speaker);
+  if (!verdict.names_differ.empty() && entry.rank == 0) {
+    log::warn("overlay: the communicator's name differs between ranks: ", verdict.names_differ,
+              "; rules go by rank 0's");
+  }
   const std::string warning = activation_warning(State::instance().policy, entry.name);
   if (verdict.standing == Reason::kCompressible && entry.rank == 0 && !warning.empty()) {
     log::warn("overlay: ", entry.name, ": ", warning);

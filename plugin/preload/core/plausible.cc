@@ -26,6 +26,9 @@ constexpr double kMostZeroed = 0.10;
 constexpr double kMostZeroedOfPositive = 0.02;
 // Of a single run: only codes come so far, also where they fill but a part of the input.
 constexpr double kMostZeroedOfRun = 0.5;
+// Non-zero elements that a share is taken of, or a quarter of a smaller sample: one word against a
+// kind is for good, and of two values of different size among zeros one becomes zero.
+constexpr uint64_t kFewestNonzero = 1024;
 
 float element(const std::byte* at, ncclDataType_t type) {
   if (type == ncclFloat32) {
@@ -48,7 +51,7 @@ double share(const Look& look) {
 
 Look look_at_run(ConstBytes run, ncclDataType_t type) {
   const uint64_t width = quant::type_bytes(type), elems = run.size() / width;
-  Look look;
+  Look look{.elems = elems};
   std::array<float, Q8::kBlock> block;
   for (uint64_t begin = 0; begin < elems; begin += block.size()) {
     const uint64_t length = std::min<uint64_t>(block.size(), elems - begin);
@@ -87,6 +90,7 @@ Look look_at(ConstBytes sample, ncclDataType_t type) {
   Look all;
   for (; !sample.empty(); sample = sample.subspan(std::min(run_bytes, sample.size()))) {
     const Look run = look_at_run(sample.first(std::min(run_bytes, sample.size())), type);
+    all.elems += run.elems;
     all.nonzero += run.nonzero;
     all.zeroed += run.zeroed;
     all.negative += run.negative;
@@ -97,7 +101,8 @@ Look look_at(ConstBytes sample, ncclDataType_t type) {
 }
 
 Content content_of(const Look& look) {
-  if (look.nonzero == 0) return Content::kNothing;
+  const uint64_t fewest = std::min(kFewestNonzero, (look.elems + 3) / 4);
+  if (look.nonzero == 0 || look.nonzero < fewest) return Content::kNothing;
   const double most = look.negative == 0 ? kMostZeroedOfPositive : kMostZeroed;
   const bool bad = share(look) > most || look.worst > kMostZeroedOfRun;
   return bad ? Content::kImplausible : Content::kPlausible;

@@ -10,7 +10,7 @@
 
 namespace slimccl::overlay {
 
-// kNothing: no finite element that is not zero; it speaks neither for nor against.
+// kNothing: too few finite elements that are not zero; it speaks neither for nor against.
 enum class Content : uint8_t { kNothing, kPlausible, kImplausible };
 
 // A sample: so many elements at most, in runs of neighbours.
@@ -26,6 +26,7 @@ struct SampleRun {
 // What q8 would do to the finite elements of a sample. Infinities and NaN are left out: a gradient
 // that overflowed is a gradient.
 struct Look {
+  uint64_t elems = 0;
   uint64_t nonzero = 0;
   uint64_t zeroed = 0;    // of these: what becomes zero, for its block has far larger ones
   uint64_t negative = 0;  // of these

@@ -131,7 +131,8 @@ Decision decide(const Call& call, const Policy& policy, const Facts& facts) {
   if (!row.lossy || (rule != nullptr && rule->treat == Treat::kExact)) return {Reason::kRule};
   const auto treat = rule != nullptr ? std::optional(rule->treat) : std::nullopt;
   Decision decision{.codecs = codecs_of(policy.profile, call.op, treat),
-                    .asks_evidence = rule == nullptr && policy.compresses()};
+                    .asks_evidence = rule == nullptr && policy.compresses(),
+                    .ruled_gradients = treat == Treat::kGradients};
   if (asked == nullptr && facts.topology != nullptr &&
       exact_is_faster(call, row, decision.codecs, *facts.topology, policy.net_bytes_per_s)) {
     decision.reason = Reason::kExactIsFaster;
@@ -151,7 +152,8 @@ bool gathers_in_nodes(const Policy& policy, const topology::Topology& topology) 
 }
 
 Reason after_evidence(const Decision& decision, Profile profile, Evidence evidence) {
-  if (!decision.asks_evidence) return decision.reason;
+  const bool asks = decision.asks_evidence && decision.reason == Reason::kCompressed;
+  if (!asks) return decision.reason;  // what is exact as it is faster needs no better reason
   if (evidence == Evidence::kDemoted) return Reason::kImplausible;
   if (profile == Profile::kAuto && evidence != Evidence::kPromoted) return Reason::kNoEvidence;
   return decision.reason;

@@ -69,6 +69,7 @@ struct Decision {
   collectives::Codecs codecs{};
   // `reason` holds if the evidence allows; ask for it with after_evidence().
   bool asks_evidence = false;
+  bool ruled_gradients = false;  // a rule says that it carries gradients
 };
 // Worth keeping: the estimate takes longer than a call should.
 [[nodiscard]] Decision decide(const Call& call, const Policy& policy, const Facts& facts);

@@ -110,6 +110,8 @@ Verdict agree(std::span<const Record> records) {
   if (verdict.standing == Reason::kVersion) return verdict;  // the rest was not read
   verdict.topology = runtime::topology_of(runtime::by_rank(records, &Record::node));
   verdict.families = runtime::families_of(runtime::by_rank(records, &Record::family));
+  verdict.name = records.front().name;
+  verdict.names_differ = difference(records, &Record::name);
   verdict.checks = records.front().checks != 0;
   verdict.arena_bytes = std::ranges::min(records, {}, &Record::arena_bytes).arena_bytes;
   if (verdict.standing == Reason::kCompressible && verdict.topology->nodes() == 1) {

@@ -46,6 +46,8 @@ struct Verdict {
   bool checks = false;                   // every call's arguments are compared first
   std::vector<ncclUniqueId> families{};  // by rank: where splits and shrinks may meet
   uint64_t arena_bytes = 0;              // the least of all ranks
+  std::optional<std::string> name{};     // rank 0's: rules go by it on all ranks
+  std::string names_differ{};            // who calls it what; empty: all alike
 };
 // Records by rank, at least one.
 [[nodiscard]] Verdict agree(std::span<const Record> records);

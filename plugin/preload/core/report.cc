@@ -107,8 +107,10 @@ std::string to_text(const Counts& counts, bool audits) {
   }
   const uint64_t exact = Counts::sum(counts.exact_bytes);
   if (exact > 0) {
-    line += concat("; of ", exact, " bytes to other nodes ", Counts::sum(counts.compressed_bytes),
-                   audits ? " would be left" : " were left");
+    line += concat(
+        audits ? "; those that would be compressed sent " : "; those compressed would have sent ",
+        exact, " bytes to other nodes, and ", audits ? "would send " : "sent ",
+        Counts::sum(counts.compressed_bytes));
   }
   return line;
 }
@@ -143,7 +145,9 @@ void report_in_handler(int fd) noexcept {
   const State& state = State::instance();
   if (state.communicators == 0) return;
   std::array<uint64_t, kOperations> calls{};
+  uint64_t compressed = 0;
   const auto count = [&](const Counts& counts) {
+    compressed += counts.calls_because(Reason::kCompressed);
     for (size_t op = 0; op < kOperations; ++op)
       calls[op] += counts.calls_of(static_cast<Operation>(op));
   };
@@ -153,7 +157,8 @@ void report_in_handler(int fd) noexcept {
   for (const uint64_t some : calls) sum += some;
   Line line;
   line << "SLIMCCL NOTICE overlay: process " << static_cast<uint64_t>(getpid())
-       << " ended by SIGTERM: forwarded " << sum << " calls";
+       << " ended by SIGTERM: forwarded " << sum - compressed << " calls";
+  if (compressed > 0) line << ", compressed " << compressed;
   const char* separator = ": ";
   for (size_t op = 0; op < kOperations; ++op) {
     if (calls[op] == 0) continue;

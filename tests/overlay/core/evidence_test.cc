@@ -92,6 +92,22 @@ TEST(OverlayEvidence, WeightsAreKnownByTheGradientsBesideThem) {
   EXPECT_EQ(outcome(kWeightGather, true, Profile::kAuto, with_bad_gradients), Evidence::kNone);
 }
 
+TEST(OverlayEvidence, WeightsAreKnownByGradientsThatARuleNames) {
+  const auto beside = [](const Call& call, bool on_all, bool ruled = true) {
+    return outcome(kWeightGather, true, Profile::kAuto, [&](Ranks& ranks) {
+      ranks.tables[0].pass(call, ruled);
+      ranks.tables[1].pass(call, ruled && on_all);
+    });
+  };
+  EXPECT_EQ(beside(kScatterSum, true), Evidence::kPromoted);
+  EXPECT_EQ(beside(kScatterSum, false), Evidence::kNone) << "not on one rank's word";
+  EXPECT_EQ(beside(kScatterSum, true, false), Evidence::kNone);
+  EXPECT_EQ(beside(kSum, true), Evidence::kNone) << "as without a rule";
+  const auto zeropp = outcome(kWeightGather, true, Profile::kZeropp,
+                              [](Ranks& ranks) { ranks.see(kScatterAvg, false); });
+  EXPECT_EQ(zeropp, Evidence::kNone);
+}
+
 TEST(OverlayEvidence, AllRanksMustBeConvincedAndOneMayObject) {
   const auto word = [](Profile profile, Content first, Content second, int times = 3) {
     Ranks ranks(profile);
@@ -129,15 +145,20 @@ TEST(OverlayEvidence, WhatIsNoLongerInPlaceIsNoLongerPromoted) {
   ranks.see(kScatterSum, true);
   ranks.agree();
   EXPECT_EQ(ranks.word(kScatterSum), Evidence::kPromoted);
-  (void)ranks.tables[1].see(kScatterSum, false);  // another kind: after another call
+  for (EvidenceTable& table : ranks.tables) {  // another kind: after another call
+    (void)table.see(kScatterSum, &table == &ranks.tables[0]);
+  }
   ranks.see(kScatterSum, true);
-  (void)ranks.tables[0].see(kScatterSum, true);
   ranks.agree();
   EXPECT_EQ(ranks.word(kScatterSum), Evidence::kPromoted);
-  ranks.tables[0].pass({kBroadcast, 1, ncclFloat});
-  (void)ranks.tables[0].see(kScatterSum, false);
+  for (EvidenceTable& table : ranks.tables) {
+    table.pass({kBroadcast, 1, ncclFloat});
+    (void)table.see(kScatterSum, &table == &ranks.tables[1]);
+  }
   ranks.agree();
   EXPECT_EQ(ranks.word(kScatterSum), Evidence::kNone) << "one rank's say is enough";
+  EXPECT_THAT(ranks.tables[0].to_text({0, Evidence::kPromoted, Evidence::kNone}),
+              HasSubstr("is exact from here on: not always in place any more"));
 }
 
 TEST(OverlayEvidence, KindsDifferByCallAndByTheCallBefore) {
@@ -197,6 +218,30 @@ TEST(OverlayEvidence, SamplesAreWantedOftenAtFirst) {
   EXPECT_THAT(wanted, ElementsAre(1, 2, 3, 4, 5, 6, 7, 8, 16, 32));
 }
 
+TEST(OverlayEvidence, NoMoreSamplesOfWhatIsDemoted) {
+  Ranks ranks(Profile::kZeropp);
+  ranks.see(kWeightGather, true, Content::kImplausible, Content::kNothing, 1);
+  const auto wants = [&](size_t rank) {
+    ranks.tables[rank].pass({kBroadcast, 1, ncclFloat});
+    return ranks.tables[rank].see(kWeightGather, true).wants_a_sample;
+  };
+  for (const size_t rank : {0, 1}) EXPECT_TRUE(wants(rank)) << "before the ranks have agreed";
+  ranks.agree();
+  for (const size_t rank : {0, 1}) EXPECT_FALSE(wants(rank));
+}
+
+TEST(OverlayEvidence, TooManyKindsAreSaidOnce) {
+  EvidenceTable table(Profile::kAuto);
+  for (uint64_t i = 0; i + 1 < EvidenceTable::kMostKinds; ++i) {
+    table.pass(kSum);
+    (void)table.see({kAllGather, 4000 + i, ncclFloat}, true);
+    EXPECT_EQ(table.overflow(), "");
+  }
+  (void)table.see({kAllGather, 1, ncclFloat}, true);
+  EXPECT_THAT(table.overflow(), HasSubstr("more than 255 kinds"));
+  EXPECT_EQ(table.overflow(), "");
+}
+
 TEST(OverlayEvidence, PointsOfAgreementAreTheSameForAll) {
   std::vector<uint64_t> snapshots, outcomes;
   EvidenceTable table(Profile::kAuto);
@@ -242,10 +287,24 @@ TEST(OverlayEvidence, RanksOfOtherCallsAreNamed) {
   EXPECT_THAT(error_of(mine, {mine.snapshot(), other.snapshot()}),
               HasSubstr("rank 1 has made other calls"));
   EXPECT_THAT(error_of(mine, {mine.snapshot(), more.snapshot()}),
-              HasSubstr("rank 1 has seen 0 kinds of calls, rank 0 1"));
+              HasSubstr("rank 1 has made other calls than rank 0"));
   EXPECT_THAT(error_of(more, {mine.snapshot()}), HasSubstr("rank 0 has made other calls"));
   EXPECT_THAT(error_of(mine, {mine.snapshot(), {}}), HasSubstr("rank 1's evidence is cut short"));
   EXPECT_EQ(error_of(mine, {mine.snapshot(), mine.snapshot()}), "no error");
+  // The same kinds, but not as often, or beside other exact calls.
+  (void)mine.see(kWeightGather, true);
+  EvidenceTable twice = mine;
+  EXPECT_EQ(error_of(mine, {mine.snapshot(), twice.snapshot()}), "no error");
+  (void)twice.see(kWeightGather, true);
+  EXPECT_EQ(mine.size(), twice.size());
+  EXPECT_THAT(error_of(mine, {mine.snapshot(), twice.snapshot()}),
+              HasSubstr("rank 1 has made other calls than rank 0, or in another order; "
+                        "SLIMCCL_CHECK=1"));
+  EvidenceTable passed = mine;
+  passed.pass({kBroadcast, 5, ncclFloat});
+  mine.pass({kBroadcast, 6, ncclFloat});
+  EXPECT_THAT(error_of(mine, {passed.snapshot(), mine.snapshot()}),
+              HasSubstr("rank 1 has made other calls than rank 0"));
 }
 
 }  // namespace

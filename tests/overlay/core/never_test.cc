@@ -40,7 +40,7 @@ class Trainer {
     Evidence word = Evidence::kNone;
     for (EvidenceTable& table : tables_) {
       if (!decision.asks_evidence) {
-        table.pass(traffic.call);
+        table.pass(traffic.call, decision.ruled_gradients);
         continue;
       }
       const Duty duty = table.next_call();
@@ -147,6 +147,20 @@ const Case kCases[] = {
      Reason::kCompressed,
      "dp",
      "dp:reduce_scatter=gradients; dp:all_gather=weights"},
+    {"weights beside gradients that a rule names",
+     {gather(true), scatter(ncclSum, false)},
+     Reason::kCompressed,
+     Reason::kCompressed,
+     "dp",
+     "*:reduce_scatter=gradients"},
+    {"FSDP2 weights, two layers, or a checkpoint that gathers like them",
+     {gather(true), gather(true), scatter(ncclAvg, false), scatter(ncclAvg, false)},
+     Reason::kCompressed,
+     Reason::kCompressed},
+    {"parameters averaged now and then",
+     {reduce(ncclAvg), gather(false)},
+     Reason::kCompressed,
+     Reason::kCompressed},
     {"HSDP between replicas", {reduce(ncclAvg)}, Reason::kCompressed, Reason::kCompressed},
     {"DDP and ZeRO-1/2 gradients", {reduce(ncclSum)}, Reason::kNoEvidence, Reason::kCompressed},
     {"DDP gradients, by a rule",
@@ -244,6 +258,18 @@ TEST(OverlayNever, ACheckpointAmidTrainingIsAnotherKindButForItsFirstCall) {
   }
   EXPECT_EQ(trainer.make(gather(false)), Reason::kCompressed) << "hence slimcclPause";
   for (int i = 0; i < 200; ++i) EXPECT_EQ(trainer.make(gather(false)), Reason::kNoEvidence);
+}
+
+// Where training gathers equal counts in succession, a checkpoint's gathers in place are of the
+// same kind, from the second on too.
+TEST(OverlayNever, ACheckpointThatGathersAsTrainingDoesIsCompressedUnlessPaused) {
+  Trainer trainer(Profile::kAuto, "world", "");
+  const std::vector<Traffic> step{gather(true), gather(true), scatter(ncclAvg, false),
+                                  scatter(ncclAvg, false)};
+  for (int i = 0; i < 100; ++i) {
+    for (const Traffic& traffic : step) (void)trainer.make(traffic);
+  }
+  for (int i = 0; i < 200; ++i) EXPECT_EQ(trainer.make(gather(true)), Reason::kCompressed);
 }
 
 }  // namespace

@@ -109,13 +109,33 @@ TEST(OverlayPlausible, ZerosSayNothing) {
 TEST(OverlayPlausible, SparseRowsAndNormGainsPass) {
   Floats sparse = drawn(normal);
   for (size_t i = 0; i < sparse.size(); ++i) {
-    if (i / 96 % 50 != 0) sparse[i] = 0;  // an embedding's gradient: few rows
+    if (i / 96 % 10 != 0) sparse[i] = 0;  // an embedding's gradient: few rows
   }
   EXPECT_EQ(content(sparse, ncclBfloat16), Content::kPlausible);
   const Floats gains = drawn([](std::mt19937& random) { return 1 + 0.2 * normal(random); });
   EXPECT_EQ(content(gains, ncclBfloat16), Content::kPlausible);
   EXPECT_EQ(content(Floats(1000, 1.0f), ncclBfloat16), Content::kPlausible);
   EXPECT_EQ(content({0.5f}, ncclBfloat16), Content::kPlausible);
+}
+
+// A demotion is for good: so it needs more than the share of a handful.
+TEST(OverlayPlausible, FewElementsAmongZerosSayNothing) {
+  for (const ncclDataType_t type : kTypes) {
+    Floats values(kSampleElems, 0.0f);
+    values[100] = 1;
+    values[101] = 0.001f;
+    EXPECT_EQ(content(values, type), Content::kNothing) << "the smaller one becomes zero";
+    for (size_t i = 0; i < 1023; ++i) values[16 * i] = i % 2 == 0 ? 1.0f : 0.001f;
+    values[100] = values[101] = 0;
+    EXPECT_EQ(content(values, type), Content::kNothing);
+    for (size_t i = 0; i < 1024; ++i) values[16 * i] = i % 2 == 0 ? 1.0f : 0.001f;
+    EXPECT_EQ(content(values, type), Content::kImplausible);
+  }
+  Floats small(1000, 0.0f);
+  std::fill_n(small.begin(), 249, 1.0f);
+  EXPECT_EQ(content(small, ncclFloat32), Content::kNothing) << "of a small sample, a quarter";
+  small[249] = 1;
+  EXPECT_EQ(content(small, ncclFloat32), Content::kPlausible);
 }
 
 TEST(OverlayPlausible, SecondMomentsAreRefused) {

@@ -97,6 +97,9 @@ TEST(OverlayPolicy, TheEvidenceHasTheLastWord) {
   EXPECT_EQ(outcome(Profile::kZeropp, Evidence::kDemoted), Reason::kImplausible);
   EXPECT_EQ(outcome(Profile::kAudit, Evidence::kDemoted), Reason::kCompressible);
   EXPECT_EQ(after_evidence({Reason::kFloor}, Profile::kAuto, Evidence::kPromoted), Reason::kFloor);
+  const Decision slower{.reason = Reason::kExactIsFaster, .asks_evidence = true};
+  EXPECT_EQ(after_evidence(slower, Profile::kAuto, Evidence::kNone), Reason::kExactIsFaster);
+  EXPECT_EQ(after_evidence(slower, Profile::kZeropp, Evidence::kDemoted), Reason::kExactIsFaster);
 }
 
 TEST(OverlayPolicy, RulesComeBeforeEvidence) {
@@ -105,6 +108,9 @@ TEST(OverlayPolicy, RulesComeBeforeEvidence) {
     const Policy policy = ruled(profile, "tp*=exact;dp:all_reduce=weights;dp=gradients");
     EXPECT_EQ(decide(gather, policy, facts_of("tp3")).reason, Reason::kRule);
     EXPECT_TRUE(decide(gather, policy, facts_of("")).asks_evidence);
+    EXPECT_TRUE(decide(gather, policy, facts_of("dp")).ruled_gradients);
+    EXPECT_FALSE(decide(reduce, policy, facts_of("dp")).ruled_gradients);
+    EXPECT_FALSE(decide(gather, policy, facts_of("")).ruled_gradients);
     const Decision decision = decide(reduce, policy, facts_of("dp"));
     EXPECT_FALSE(decision.asks_evidence);
     EXPECT_EQ(after_evidence(decision, profile, Evidence::kDemoted), Reason::kCompressed);
@@ -171,6 +177,21 @@ TEST(OverlayPolicy, OnAFastNetworkExactIsFaster) {
   policy.profile = Profile::kAudit;
   policy.algo = "";
   EXPECT_EQ(decide(large, policy, facts).reason, Reason::kExactIsFaster);
+}
+
+// Of an infinite network compression saves nothing but what travels inside nodes, where each rank
+// has a link of its own.
+TEST(OverlayPolicy, OnAnInfiniteNetworkExactIsFasterAtEverySize) {
+  const auto topology = topology::parse("8x8");
+  Facts facts{.standing = kAllowed, .ranks = 64, .topology = &topology};
+  Policy policy = policy_of(Profile::kZeropp);
+  policy.net_bytes_per_s = HUGE_VAL;
+  for (const int log2 : {17, 20, 24}) {
+    const Call weights{kAllGather, 1ull << log2, ncclBfloat16};
+    const Call sums{kAllReduce, 64ull << log2, ncclBfloat16};
+    EXPECT_EQ(text(decide(weights, policy, facts).reason), text(Reason::kExactIsFaster)) << log2;
+    EXPECT_EQ(text(decide(sums, policy, facts).reason), text(Reason::kExactIsFaster)) << log2;
+  }
 }
 
 TEST(OverlayPolicy, AnExactRowThatIsForcedIsARule) {
