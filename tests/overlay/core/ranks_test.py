@@ -103,6 +103,8 @@ class Ranks(unittest.TestCase):
                                env={"SLIMCCL_PROFILE": "audit", "SLIMCCL_FLOOR": 1000, "SLIMCCL_NET_GBITS": 0.1,
                                     "SLIMCCL_REPORT": report})
         self.assertEqual(self.sums(ranks), self.sums(plain))
+        self.assertIn("would be compressed between nodes; assumes 0.1 Gbit/s between nodes (SLIMCCL_NET_GBITS)",
+                      ranks[0].text)
         for rank in ranks:
             self.assert_live(rank, 12, "audit")
             with open(report.replace("%p", str(rank.process.pid))) as file:
