@@ -37,6 +37,8 @@ STATE_ALLOWED = {
     "src/runtime/connect.cc": "ranks of one process meet in one place per unique id",
     "src/runtime/wire_socket.cc": "a forked child must close the parent's sockets",
     "plugin/preload/core/state.cc": "the overlay's side table, and what each thread has begun",
+    "plugin/preload/core/kernels.cc": "the driver and the kernels serve the whole process",
+    "plugin/preload/core/trace.cc": "the process has one trace",
     "plugin/preload/core/open.cc": "why the core refused, for the stub",
     "src/runtime/bootstrap.cc": "one rendezvous thread per process",
     "plugin/preload/stub.c": "re-entry is a thread's, and so is what the stub itself says last",

@@ -36,6 +36,20 @@ ncclResult_t slimcclGetStats(ncclComm_t comm, slimcclStats_t* stats);
 ncclResult_t slimcclExplain(ncclComm_t comm, const char* op, size_t count, ncclDataType_t type,
                             char* text, size_t capacity);
 
+// A trainer's word on compression, for all communicators of the process. Every rank makes these
+// calls at the same place between its collective calls, for all ranks carry a call alike. The
+// preloaded overlay has them too: a program that is not linked to this library finds them by
+// dlsym(RTLD_DEFAULT, "slimcclPause"). Any thread.
+//
+// Until the matching Resume, collectives are exact; what was called before is carried as it was.
+// Pauses nest. They count per process, not per rank: call each once per process, when none of its
+// ranks (threads) is between calls.
+ncclResult_t slimcclPause(void);
+// ncclInvalidUsage if nothing is paused.
+ncclResult_t slimcclResume(void);
+// An optimizer step has ended. It is counted; nothing depends on it yet.
+ncclResult_t slimcclStep(void);
+
 // A stream: operations given it are queued and run in order, on threads of ours. NCCL's calls take
 // it as their `stream`; it is no CUDA stream. Any thread may use it; it belongs to the caller,
 // until Destroy. In the three others a handle that is no living stream, null too, is

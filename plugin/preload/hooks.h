@@ -2,7 +2,7 @@
  * table of the real functions and the core's table are made. C and C++. */
 #pragma once
 
-#include "slimccl/nccl.h"
+#include "slimccl/slimccl.h"
 
 /* X(NAME, (arguments), parameters...) for each ncclNAME that returns an ncclResult_t and takes
  * something. In the order of nccl.h. */
@@ -54,6 +54,9 @@
   X(GroupSimulateEnd, (info), ncclSimInfo_t* info)
 
 /* Taken as well: ncclGroupStart(void), ncclGroupEnd(void) and ncclGetLastError(comm). */
+
+/* SlimCCL's own names, which trainers find by dlsym: slimcclNAME(void). */
+#define SLIMCCL_OWN(X) X(Pause) X(Resume) X(Step)
 
 /* Not taken, but the core asks them of the real library. */
 #define SLIMCCL_ASKED(X) \

@@ -8,7 +8,7 @@
 
 #include "hooks.h"
 
-#define SLIMCCL_OVERLAY_ABI 1
+#define SLIMCCL_OVERLAY_ABI 2
 
 #ifdef __cplusplus
 extern "C" {
@@ -29,8 +29,9 @@ struct slimccl_nccl {
 #undef SLIMCCL_REAL
 };
 
-/* The core's side: what the stub calls in a hook's place, with the real NCCL in front. Never
- * throws, and never calls a hooked name but through `real`. Any thread. */
+/* The core's side: what the stub calls in a hook's place, with the real NCCL in front, and without
+ * one for SlimCCL's own names, which concern the process. Never throws, and never calls a hooked
+ * name but through `real`. Any thread. */
 struct slimccl_overlay {
 #define SLIMCCL_CORE(NAME, ARGUMENTS, ...) \
   ncclResult_t (*NAME)(const struct slimccl_nccl* real, __VA_ARGS__);
@@ -39,6 +40,9 @@ struct slimccl_overlay {
   ncclResult_t (*GroupStart)(const struct slimccl_nccl* real);
   ncclResult_t (*GroupEnd)(const struct slimccl_nccl* real);
   const char* (*GetLastError)(const struct slimccl_nccl* real, ncclComm_t comm);
+#define SLIMCCL_CORE(NAME) ncclResult_t (*NAME)(void);
+  SLIMCCL_OWN(SLIMCCL_CORE)
+#undef SLIMCCL_CORE
 };
 
 /* The one name that the core exports. Null if it cannot serve: *why says why, in one line, and

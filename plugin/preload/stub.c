@@ -91,3 +91,12 @@ SLIMCCL_HOOKED const char* ncclGetLastError(ncclComm_t comm) {
   leave(&call);
   return text;
 }
+
+/* Without a core nothing is compressed that could be paused. */
+#define SLIMCCL_OWN_CALL(NAME)                           \
+  SLIMCCL_HOOKED ncclResult_t slimccl##NAME(void) {      \
+    if (inside == NULL && failure != NULL) fail(NULL);   \
+    const struct slimccl_overlay* core = slimccl_core(); \
+    return core == NULL ? ncclSuccess : core->NAME();    \
+  }
+SLIMCCL_OWN(SLIMCCL_OWN_CALL)

@@ -1,7 +1,5 @@
 #include "api/cuda.h"
 
-#include <dlfcn.h>
-
 #include <atomic>
 #include <mutex>
 
@@ -12,19 +10,6 @@ namespace {
 
 // Never destroyed: arenas and the driver serve until the process is gone.
 std::atomic<Cuda*> found{nullptr};
-
-// Asked without starting CUDA, which a process may want to do only after a fork, although it has
-// the driver loaded.
-bool has_context() {
-  void* const handle = dlopen("libcuda.so.1", RTLD_NOW | RTLD_NOLOAD);
-  if (handle == nullptr) return false;
-  const auto get_current =
-      reinterpret_cast<device::CUresult (*)(device::CUcontext*)>(dlsym(handle, "cuCtxGetCurrent"));
-  device::CUcontext context = nullptr;
-  const bool has = get_current != nullptr && get_current(&context) == device::CUDA_SUCCESS;
-  dlclose(handle);
-  return has && context != nullptr;
-}
 
 }  // namespace
 
@@ -38,7 +23,7 @@ Cuda* cuda() {
   if (Cuda* const known = known_cuda()) return known;
   const std::lock_guard lock(mutex);
   // The parent's, after a fork, serves nobody.
-  if (found.load() == nullptr && has_context()) found = new Cuda;
+  if (found.load() == nullptr && device::has_context()) found = new Cuda;
   return known_cuda();
 }
 

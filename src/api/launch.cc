@@ -128,7 +128,9 @@ class StreamParts {
   // As with the parts on host memory, one's failure does not stop the others.
   void begin(std::exception_ptr& failure) {
     if (variant().one_call_at_a_time) {
-      for (const auto& work : works_) (void)succeeds([&] { work->run_in_turn(); }, failure);
+      const auto run = variant().in_call_order ? &runtime::StagedWork::run_in_call_order
+                                               : &runtime::StagedWork::run_in_order_of_arrival;
+      for (const auto& work : works_) (void)succeeds([&] { ((*work).*run)(); }, failure);
       return works_.clear();
     }
     std::erase_if(works_,

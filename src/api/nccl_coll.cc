@@ -3,6 +3,7 @@
 #include "api/cuda.h"
 #include "api/export.h"
 #include "api/group.h"
+#include "api/training.h"
 #include "base/error.h"
 
 namespace api = slimccl::api;
@@ -33,7 +34,7 @@ api::Task task_of(const Call& call, const char* count_name, ncclComm_t handle,
   };
   if (sends(call, rank)) check_one(call.input, "sendbuff");
   if (receives(call, rank)) check_one(call.output, "recvbuff");
-  return {comm, communicator, communicator->decide(call), {}, stream};
+  return {comm, communicator, communicator->decide(call, api::training().paused()), {}, stream};
 }
 
 api::Task reduction_task(Call call, ncclRedOp_t op, const char* count_name, ncclComm_t handle,

@@ -7,6 +7,7 @@
 #include "api/export.h"
 #include "api/guard.h"
 #include "api/registry.h"
+#include "api/training.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "slimccl/slimccl.h"
@@ -104,7 +105,8 @@ SLIMCCL_EXPORT ncclResult_t slimcclExplain(ncclComm_t comm, const char* op, size
                           static_cast<uint64_t>(communicator->ranks());
     check(count <= most, ncclInvalidArgument, "count ", count, " is more than a call can have");
     const auto words = communicator->explain(
-        {.op = slimccl::collectives::collective_from_name(op), .type = type, .count = count});
+        {.op = slimccl::collectives::collective_from_name(op), .type = type, .count = count},
+        api::training().paused());
     const size_t length = std::min(words.size(), capacity - 1);
     std::memcpy(text, words.data(), length);
     text[length] = '\0';

@@ -150,6 +150,10 @@ std::vector<std::string> environment_names() {
 
 const char* environment_variable(const char* name) noexcept { return std::getenv(name); }
 
+void set_environment_variable(const char* name, const char* value) noexcept {
+  (void)setenv(name, value, 0);
+}
+
 std::string host_name() {
   std::array<char, 256> text{};
   if (gethostname(text.data(), text.size() - 1) != 0) return "?";

@@ -14,11 +14,15 @@ namespace slimccl {
 // X(type, field, "VARIABLE", default, "help")
 #define SLIMCCL_SETTINGS(X)                                                                        \
   X(std::string, profile, "SLIMCCL_PROFILE", "exact",                                              \
-    "what is compressed between nodes: exact (nothing) or zeropp (all-gathers as weights in q8, "  \
-    "reduce-scatters and all-reduces as gradients in q4s). Must agree on all ranks, else the "     \
-    "communicator is exact. Over NCCL (LD_PRELOAD) also audit: nothing, but the report says what " \
-    "zeropp would have saved; there zeropp and auto are audit as yet, elsewhere audit and auto "   \
-    "are exact")                                                                                   \
+    "what is compressed between nodes: exact (nothing) or zeropp (all-gathers as weights in "      \
+    "q8, reduce-scatters and all-reduces as gradients in q4s). Over NCCL (LD_PRELOAD) also "       \
+    "auto (only what all ranks have seen to be weights or gradients) and audit (nothing, but "     \
+    "the report says what zeropp would have saved); elsewhere these two are exact. Must agree"     \
+    " on all ranks, else the communicator is exact")                                               \
+  X(std::string, rules, "SLIMCCL_RULES", "",                                                       \
+    "over NCCL: what calls carry, in your own words: \"tp*=exact; "                                \
+    "dp*:reduce_scatter=gradients\", or the path of a TOML file (docs/policy.md). Must agree "     \
+    "on all ranks")                                                                                \
   X(uint64_t, floor_elems, "SLIMCCL_FLOOR", 65536,                                                 \
     "calls with fewer elements per rank than this stay exact")                                     \
   X(uint64_t, segment_elems, "SLIMCCL_SEGMENT", 65536,                                             \
@@ -27,9 +31,11 @@ namespace slimccl {
   X(uint64_t, window, "SLIMCCL_WINDOW", 6,                                                         \
     "pipeline segments under way at once; rank 0's value is used")                                 \
   X(std::string, algo, "SLIMCCL_ALGO", "",                                                         \
-    "forces catalogue rows, e.g. reduce_scatter=exact,all_gather=two_hop; rank 0's value is used") \
+    "forces catalogue rows, e.g. reduce_scatter=exact,all_gather=two_hop; rank 0's value is "      \
+    "used; over NCCL it must be equal on all ranks, else the communicator is exact")               \
   X(double, net_gbits, "SLIMCCL_NET_GBITS", 10.0,                                                  \
-    "Gbit/s between two nodes that the cost model assumes; rank 0's value is used")                \
+    "Gbit/s between two nodes that the cost model assumes; rank 0's value is used; over NCCL it "  \
+    "must be equal on all ranks, else the communicator is exact")                                  \
   X(uint64_t, staging_mb, "SLIMCCL_STAGING_MB", 64,                                                \
     "MiB of pinned memory that each communicator with a CUDA device moves device memory through: " \
     "longer calls go in pieces, larger groups of messages get more; rank 0's value is used")       \
@@ -64,7 +70,11 @@ namespace slimccl {
     "longer calls go in segments; the least of all ranks is used")                                 \
   X(std::string, report, "SLIMCCL_REPORT", "",                                                     \
     "over NCCL: file for a report in JSON on every communicator; %h host name, %p process id")     \
-  X(bool, explain, "SLIMCCL_EXPLAIN", false, "log how each new kind of call is carried, and why")
+  X(std::string, trace, "SLIMCCL_TRACE", "",                                                       \
+    "over NCCL: file for a line of JSON on every call that carries data, for finding out what a "  \
+    "program calls, slow; %h host name, %p process id")                                            \
+  X(bool, explain, "SLIMCCL_EXPLAIN", false,                                                       \
+    "log how each new kind of call is carried, and why; over NCCL it does nothing")
 
 struct Config {
 #define SLIMCCL_FIELD(type, field, variable, standard, help) type field = standard;
@@ -93,6 +103,8 @@ using Environment = std::function<const char*(const char* variable)>;
 // Any other environment variable (NCCL_HOSTID); null if unset. The only getenv in the tree is
 // behind this.
 [[nodiscard]] const char* environment_variable(const char* name) noexcept;
+// Sets such a variable unless it is set. Only where no other thread may be reading the environment.
+void set_environment_variable(const char* name, const char* value) noexcept;
 // `pattern` with %h as the host's name and %p as the process id: for files that processes do not
 // share.
 [[nodiscard]] std::string expand_path(std::string_view pattern);

@@ -3,7 +3,7 @@
 namespace slimccl {
 
 __attribute__((weak)) const Variant& variant() {
-  static constexpr Variant kShipped{"", false, false};
+  static constexpr Variant kShipped{"", false, false, false};
   return kShipped;
 }
 

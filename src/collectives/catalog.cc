@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "collectives/chain.h"
 #include "collectives/direct.h"
+#include "collectives/node_gather.h"
 #include "collectives/ring.h"
 #include "collectives/two_hop.h"
 
@@ -32,7 +33,7 @@ bool crosses_nodes(const Shape& shape, const Topology& topology) {
   return topology.nodes() > 1 && quant::is_float(shape.type) && shape.reduction == Reduction::kSum;
 }
 
-constexpr bool kLossy = true, kExact = false, kWhole = true, kBySlice = false;
+constexpr bool kLossy = true, kExact = false, kWhole = true, kBySlice = false, kOnRequest = true;
 
 constexpr Row kRows[] = {
     {Collective::kAllGather, "exact", kExact, kBySlice, any, wire_bytes_exact, load_exact,
@@ -43,6 +44,8 @@ constexpr Row kRows[] = {
      ring::scratch_messages, ring::plan_all_gather},
     {Collective::kAllGather, "two_hop", kLossy, kBySlice, crosses_nodes, wire_bytes_of, load_of,
      two_hop_scratch_messages, plan_all_gather},
+    {Collective::kAllGather, "node", kLossy, kBySlice, node_gather::fits, node_gather::wire_bytes,
+     node_gather::load, node_gather::scratch_messages, node_gather::plan_all_gather, kOnRequest},
     {Collective::kReduceScatter, "exact", kExact, kBySlice, any, wire_bytes_exact, load_exact,
      two_hop_scratch_messages, plan_exact<plan_reduce_scatter>},
     {Collective::kReduceScatter, "direct", kExact, kBySlice, any, direct::wire_bytes, direct::load,

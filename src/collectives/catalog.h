@@ -52,6 +52,8 @@ struct Row {
   // differ between ranks, the messages may not.
   Plan (*plan)(const Shape& shape, const Topology& topology, const Codecs& codecs, int rank,
                bool in_place);
+  // Taken only where somebody asks for it by name: it is not known to be faster anywhere.
+  bool on_request = false;
 };
 
 // The call as this row cuts it.

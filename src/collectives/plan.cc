@@ -71,9 +71,22 @@ uint64_t slice_elems(const Shape& shape, int ranks, int rank) {
   return std::min(shape.elems, length - std::min(length, shape.begin));
 }
 
+Shape normalized(const Shape& shape, int ranks) {
+  Shape shifted = shape;
+  shifted.begin = 0;
+  for (int rank = 0; rank < ranks; ++rank) {
+    if (slice_elems(shape, ranks, rank) != slice_elems(shifted, ranks, rank)) return shape;
+  }
+  return shifted;
+}
+
 std::string to_text(const Plan& plan) {
   std::string text = concat("scratch ", plan.scratch_bytes, "\n");
   for (const Step& step : plan.steps) text += concat(step.level, " ", text_of(step), "\n");
+  if (const auto& gather = plan.gather) {
+    text += concat("level ", gather->level, " gathers in the node: ", text_of(gather->from), " -> ",
+                   text_of(gather->to), "\n");
+  }
   return text;
 }
 

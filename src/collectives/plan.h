@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -62,6 +63,9 @@ struct Shape {
 // segment. A whole call has one slice, everybody's.
 [[nodiscard]] uint64_t slice_stride(const Shape& shape, int ranks);
 [[nodiscard]] uint64_t slice_elems(const Shape& shape, int ranks, int rank);
+// In all full segments the plans are equal: only `begin` differs, and it is added when buffers are
+// touched. The shape whose plan serves this segment.
+[[nodiscard]] Shape normalized(const Shape& shape, int ranks);
 
 // The codec per hop. `reduce`: partial sums between nodes; `gather`: what is spread to all (all
 // hops of it).
@@ -104,9 +108,18 @@ struct Step {
   bool finishes = false;        // fold: makes a result, so that a sum which divides does it here
 };
 
+// The messages of one level, where they are an all-gather in every node: each rank sends `from`,
+// its part of `to`, to the others of its node, and theirs come into their parts, by local index.
+// Whoever has a communicator of the node may make one call of them.
+struct NodeGather {
+  int level;
+  Slice from, to;
+};
+
 struct Plan {
   std::vector<Step> steps;  // levels ascending
   uint64_t scratch_bytes = 0;
+  std::optional<NodeGather> gather{};  // says nothing that the steps do not
 };
 
 // One line a step, stable across machines: golden files and `explain` show it.

@@ -9,10 +9,7 @@
 namespace slimccl::collectives {
 namespace {
 
-// Assumed until they are measured at set-up: one core's codec and copy speed, and the time of one
-// message.
-constexpr double kCodecBytesPerSecond = 20e9;  // of fp32
-constexpr double kNodeBytesPerSecond = 4e9;
+// Assumed until it is measured at set-up: the time of one message.
 constexpr double kSecondsPerStep[] = {10e-6, 50e-6};    // in a node, between nodes
 constexpr double kSecondsPerMessage[] = {2e-6, 15e-6};  // likewise; of the rank that sends most
 
@@ -29,16 +26,9 @@ void for_each_override(std::string_view text, Body&& body) {
   }
 }
 
-std::string_view overridden_row(Collective op, std::string_view overrides) {
-  std::string_view row;
-  for_each_override(overrides, [&](Collective named, std::string_view name) {
-    if (named == op) row = name;
-  });
-  return row;
-}
-
 // Fills in why no lossy row may carry the call; false if one may.
-bool stays_exact(const Shape& shape, const Topology& topology, const Policy& policy, Choice& why) {
+bool stays_exact(const Shape& shape, const Topology& topology, const Policy& policy, bool paused,
+                 Choice& why) {
   const auto because = [&](std::string_view kind, std::string reason) {
     why.kind = kind;
     why.reason = std::move(reason);
@@ -54,9 +44,11 @@ bool stays_exact(const Shape& shape, const Topology& topology, const Policy& pol
     return because("reduction", concat(quant::name(shape.reduction), " is never compressed"));
   }
   const uint64_t elems = slice_stride(shape, topology.ranks());
-  if (elems >= policy.floor_elems) return false;
-  return because("under the floor",
-                 concat(elems, " elements per rank are under the floor of ", policy.floor_elems));
+  if (elems < policy.floor_elems) {
+    return because("under the floor",
+                   concat(elems, " elements per rank are under the floor of ", policy.floor_elems));
+  }
+  return paused && because("paused", "slimcclPause holds compression back");
 }
 
 // Elements that one rank encodes and decodes: partials for as many slices as there are other nodes,
@@ -79,6 +71,14 @@ double contention(const Load& load) {
 
 }  // namespace
 
+std::string_view overridden_row(Collective op, std::string_view overrides) {
+  std::string_view row;
+  for_each_override(overrides, [&](Collective named, std::string_view name) {
+    if (named == op) row = name;
+  });
+  return row;
+}
+
 Codecs codecs_of_profile(Collective op) {
   switch (op) {
     case Collective::kAllGather:
@@ -95,12 +95,13 @@ Codecs codecs_of_profile(Collective op) {
 }
 
 double estimated_seconds(const Row& row, const Shape& call, const Topology& topology,
-                         const Codecs& codecs, double net_bytes_per_s) {
+                         const Codecs& codecs, double net_bytes_per_s, const Rates& rates) {
   const Codecs used = row.lossy ? codecs : Codecs{};
   const Shape shape = cut_by(row, call);
   const Load load = row.load(shape, topology, used);
   const WireBytes bytes = row.wire_bytes(shape, topology, used);
-  const double per_node = static_cast<double>(bytes.in_node) / topology.nodes();
+  const auto links = static_cast<double>(rates.each_rank ? topology.largest_node() : 1);
+  const double per_link = static_cast<double>(bytes.in_node) / topology.nodes() / links;
   // The busiest link decides, and the average one too: of two rows that load one link alike, the
   // one that sends less in all is better company to whatever else the network carries.
   const double across = (static_cast<double>(load.busiest_node_bytes) +
@@ -110,8 +111,11 @@ double estimated_seconds(const Row& row, const Shape& call, const Topology& topo
                    load.steps_between_nodes * kSecondsPerStep[1] +
                    static_cast<double>(load.messages_in_node) * kSecondsPerMessage[0] +
                    static_cast<double>(load.messages_between_nodes) * kSecondsPerMessage[1] +
-                   contention(load) * across / net_bytes_per_s + per_node / kNodeBytesPerSecond;
-  if (row.lossy) seconds += sizeof(float) * coded_elems(shape, topology) / kCodecBytesPerSecond;
+                   contention(load) * across / net_bytes_per_s + per_link / rates.node_bytes_per_s;
+  if (row.lossy) {
+    seconds += rates.lossy_start_s +
+               sizeof(float) * coded_elems(shape, topology) / rates.codec_bytes_per_s;
+  }
   return seconds;
 }
 
@@ -124,9 +128,9 @@ void check_overrides(const std::string& overrides) {
   }
 }
 
-Choice select(const Shape& shape, const Topology& topology, const Policy& policy) {
+Choice select(const Shape& shape, const Topology& topology, const Policy& policy, bool paused) {
   Choice best{nullptr, {}, "", ""};
-  const bool exact = stays_exact(shape, topology, policy, best);
+  const bool exact = stays_exact(shape, topology, policy, paused, best);
   const Codecs codecs = codecs_of_profile(shape.op);
   const auto usable = [&](const Row& row) {
     return row.op == shape.op && row.fits(shape, topology) && !(exact && row.lossy);
@@ -144,7 +148,7 @@ Choice select(const Shape& shape, const Topology& topology, const Policy& policy
   double best_seconds = 0;
   const auto consider = [&](bool lossy, double rate) {
     for (const Row& row : catalog()) {
-      if (row.lossy != lossy || !usable(row)) continue;
+      if (row.lossy != lossy || row.on_request || !usable(row)) continue;
       const double seconds = estimated_seconds(row, shape, topology, codecs, rate);
       if (best.row != nullptr && seconds >= best_seconds) continue;
       best.row = &row;

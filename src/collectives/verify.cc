@@ -76,6 +76,28 @@ Graph union_graph(std::span<const Plan> plans, std::span<const Links> links) {
   return graph;
 }
 
+// One rank's part of the gather that its plan speaks of.
+std::string check_gather(const Plan& plan, const Topology& topology, int rank) {
+  const auto& [level, from, to] = *plan.gather;
+  const auto members = topology.members(topology.node_of(rank));
+  if (to.bytes != from.bytes * members.size()) return "a gather has the wrong size";
+  const auto part_of = [&, from = from, to = to](int member) {
+    const auto local = static_cast<uint64_t>(topology.local_of(member));
+    return Slice{to.region, to.offset + local * from.bytes, from.bytes};
+  };
+  if (from != part_of(rank)) return "a gather's own part is elsewhere";
+  size_t messages = 0;
+  for (const Step& step : plan.steps) {
+    const bool sends = step.kind == Kind::kSend;
+    if (step.level != level || (!sends && step.kind != Kind::kRecv)) continue;
+    if (topology.node_of(step.peer) != topology.node_of(rank)) return "a gather leaves the node";
+    if (sends && step.from.front().slice != from) return "a gather sends something else";
+    if (!sends && step.to.slice != part_of(step.peer)) return "a gather receives elsewhere";
+    ++messages;
+  }
+  return messages == 2 * (members.size() - 1) ? "" : "a gather's messages are too few or too many";
+}
+
 }  // namespace
 
 uint64_t input_bytes(const Shape& shape, int ranks) {
@@ -159,6 +181,20 @@ std::string check_levels(const Plan& plan, const Links& links) {
         return concat("step ", i, " of level ", plan.steps[i].level, " waits for step ", before,
                       " of level ", plan.steps[before].level);
       }
+    }
+  }
+  return "";
+}
+
+std::string check_gathers(std::span<const Plan> plans, const Topology& topology) {
+  for (size_t rank = 0; rank < plans.size(); ++rank) {
+    if (!plans[rank].gather) continue;
+    const std::string wrong = check_gather(plans[rank], topology, static_cast<int>(rank));
+    if (!wrong.empty()) return concat("rank ", rank, ": ", wrong);
+    for (const int peer : topology.members(topology.node_of(static_cast<int>(rank)))) {
+      const auto& theirs = plans[static_cast<size_t>(peer)].gather;
+      if (!theirs || theirs->level != plans[rank].gather->level)
+        return concat("rank ", peer, " does not gather with rank ", rank);
     }
   }
   return "";

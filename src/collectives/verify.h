@@ -26,6 +26,8 @@ namespace slimccl::collectives {
 [[nodiscard]] std::string check_acyclic(std::span<const Plan> plans, std::span<const Links> links);
 // A step's predecessors are all of lower levels.
 [[nodiscard]] std::string check_levels(const Plan& plan, const Links& links);
+// Where plans say that a level gathers in the node, its messages are that gather and nothing else.
+[[nodiscard]] std::string check_gathers(std::span<const Plan> plans, const Topology& topology);
 // What the plans' sends add up to, by tier.
 [[nodiscard]] WireBytes sent_bytes(std::span<const Plan> plans, const Topology& topology);
 

@@ -60,27 +60,29 @@ void Communicator::adopt(std::unique_ptr<Router> router) {
   bootstrap_->on_question([this] { return doing(); });
 }
 
-collectives::Choice Communicator::choice_for(const Shape& shape) {
+collectives::Choice Communicator::choice_for(const Shape& shape, bool paused) {
   constexpr size_t kKept = 64;
   {
     const std::lock_guard lock(mutex_);
-    const auto found =
-        std::ranges::find(decided_, shape, [](const auto& entry) { return entry.first; });
-    if (found != decided_.end()) return found->second;
+    const auto found = std::ranges::find_if(decided_, [&](const Decided& each) {
+      return each.shape == shape && each.paused == paused;
+    });
+    if (found != decided_.end()) return found->choice;
   }
-  collectives::Choice choice = select(shape, agreement_.topology, agreement_.policy);
-  if (config().explain) log::notice("SLIMCCL_EXPLAIN on rank ", rank_, ": ", explain(shape));
+  collectives::Choice choice = select(shape, agreement_.topology, agreement_.policy, paused);
+  if (config().explain)
+    log::notice("SLIMCCL_EXPLAIN on rank ", rank_, ": ", explain(shape, paused));
   const std::lock_guard lock(mutex_);
   if (decided_.size() == kKept) decided_.erase(decided_.begin());
-  decided_.emplace_back(shape, choice);
+  decided_.push_back({shape, paused, choice});
   return choice;
 }
 
-std::optional<Operation> Communicator::decide(const Call& call) {
+std::optional<Operation> Communicator::decide(const Call& call, bool paused) {
   const BufferLayout layout = layout_of(call, ranks(), rank_);
   if (call.count == 0 && !agreement_.checks) return std::nullopt;
   const Shape shape = shape_of(call);
-  const collectives::Choice choice = choice_for(shape);
+  const collectives::Choice choice = choice_for(shape, paused);
   return Operation{cut_by(*choice.row, shape),
                    choice,
                    static_cast<const std::byte*>(call.input),

@@ -62,8 +62,9 @@ class Communicator final : public Participant, public std::enable_shared_from_th
   static std::shared_ptr<Communicator> create(const Membership& place, const Options& options);
   ~Communicator() override;
 
-  // Decides how a call is carried. Throws Error for misuse. Nothing if no rank has anything to do.
-  [[nodiscard]] std::optional<Operation> decide(const Call& call);
+  // Decides how a call is carried; paused: exactly. Throws Error for misuse. Nothing if no rank has
+  // anything to do.
+  [[nodiscard]] std::optional<Operation> decide(const Call& call, bool paused);
   // Never blocks. Throws Error if the communicator takes no more work; then the completion is not
   // touched.
   void submit(Work work);
@@ -94,7 +95,7 @@ class Communicator final : public Participant, public std::enable_shared_from_th
   [[nodiscard]] std::string async_error_text() const;
   [[nodiscard]] Stats stats() const;
   // How a call would be carried, for people; and how long, by the cost model.
-  [[nodiscard]] std::string explain(const collectives::Shape& shape) const;
+  [[nodiscard]] std::string explain(const collectives::Shape& shape, bool paused) const;
   [[nodiscard]] double estimated_seconds(const Work& work) const;
 
   bool progress() noexcept override;
@@ -109,7 +110,7 @@ class Communicator final : public Participant, public std::enable_shared_from_th
   friend class Setup;  // connect.cc: builds one step by step
 
   void adopt(std::unique_ptr<Router> router);  // makes the executors over it
-  [[nodiscard]] collectives::Choice choice_for(const collectives::Shape& shape);
+  [[nodiscard]] collectives::Choice choice_for(const collectives::Shape& shape, bool paused);
   void check_process() const;  // throws in a forked child
 
   // communicator.cc, on the engine's thread
@@ -178,7 +179,12 @@ class Communicator final : public Participant, public std::enable_shared_from_th
   std::string async_text_;
   Stats stats_;
   // What was decided for calls of one shape holds for all of them: selection is pure.
-  std::vector<std::pair<collectives::Shape, collectives::Choice>> decided_;
+  struct Decided {
+    collectives::Shape shape;
+    bool paused;
+    collectives::Choice choice;
+  };
+  std::vector<Decided> decided_;
   std::map<uint64_t, uint64_t> meetings_;  // how often ranks have met, by purpose
   std::atomic<ncclResult_t> async_error_{ncclSuccess};
 };

@@ -34,9 +34,9 @@ Stats Communicator::stats() const {
   return stats_;
 }
 
-std::string Communicator::explain(const Shape& shape) const {
+std::string Communicator::explain(const Shape& shape, bool paused) const {
   const auto& topology = agreement_.topology;
-  const collectives::Choice choice = select(shape, topology, agreement_.policy);
+  const collectives::Choice choice = select(shape, topology, agreement_.policy, paused);
   const collectives::Codecs used = choice.row->lossy ? choice.codecs : collectives::Codecs{};
   const Shape call = cut_by(*choice.row, shape);
   const uint64_t sent =

@@ -24,17 +24,6 @@ uint64_t longest_slice(const Shape& shape, int ranks) {
   return collectives::slice_stride(shape, ranks);
 }
 
-// In all full segments the plans are equal: only `begin` differs, and it is added when buffers are
-// touched.
-Shape normalized(Shape shape, int ranks) {
-  Shape shifted = shape;
-  shifted.begin = 0;
-  for (int rank = 0; rank < ranks; ++rank) {
-    if (slice_elems(shape, ranks, rank) != slice_elems(shifted, ranks, rank)) return shape;
-  }
-  return shifted;
-}
-
 bool reads_output(const Step& step) {
   return std::ranges::any_of(
       step.from, [](const Operand& source) { return source.slice.region == Region::kOutput; });
@@ -96,7 +85,7 @@ void ProgressExecutor::start(const Operation& operation) {
 
 std::shared_ptr<const CompiledPlan> ProgressExecutor::plan_for(const Shape& shape) {
   const Operation& operation = *operation_;
-  const CachedPlan key{normalized(shape, topology_.ranks()),
+  const CachedPlan key{collectives::normalized(shape, topology_.ranks()),
                        operation.choice.row->name,
                        operation.choice.codecs,
                        operation.in_place,

@@ -292,6 +292,15 @@ TEST(EverySymbolOfOurOwn, StreamsStatsAndExplain) {
   EXPECT_OK(ncclCommDestroy(comm));
 }
 
+TEST(EverySymbolOfOurOwn, PauseAndStep) {
+  const Names names("slimccl");
+  auto* const resume = names.find<decltype(slimcclResume)>("Resume");
+  EXPECT_OK(names.find<decltype(slimcclPause)>("Pause")());
+  EXPECT_OK(resume());
+  EXPECT_EQ(resume(), ncclInvalidUsage);
+  EXPECT_OK(names.find<decltype(slimcclStep)>("Step")());
+}
+
 class AllAreCalled : public ::testing::Environment {
  public:
   void TearDown() override {

@@ -127,6 +127,7 @@ TEST(Laws, MessagesMeetSlicesFitAndNothingWaitsInACircle) {
       const AllRanks all(c, in_place);
       ASSERT_EQ(check_messages(all.plans), "") << describe(c);
       ASSERT_EQ(check_acyclic(all.plans, all.links), "") << describe(c);
+      ASSERT_EQ(check_gathers(all.plans, all.topology), "") << describe(c);
       for (size_t rank = 0; rank < all.plans.size(); ++rank) {
         ASSERT_EQ(check_slices(all.plans[rank], all.shape, all.topology.ranks()), "")
             << describe(c) << " rank " << rank;
@@ -170,6 +171,21 @@ TEST(Laws, NodeOutBytesAddUpToTheFormula) {
     ASSERT_EQ(sum, c.row->wire_bytes(AllRanks::shape_of(c), topology, codecs).between_nodes)
         << describe(c);
   });
+}
+
+TEST(Laws, TheNodeRowSendsOtherNodesWhatTwoHopDoes) {
+  const Codecs codecs{Codec::kTensor, Codec::kQ8};
+  const Shape shape{.op = Collective::kAllGather, .type = ncclBfloat16, .count = 5001};
+  const Row &node = find_row(shape.op, "node"), &two_hop = find_row(shape.op, "two_hop");
+  for (const char* text : {"2x2", "4x2", "2x8", "0,1,0,1"}) {
+    const Topology topology = topology::parse(text);
+    ASSERT_TRUE(node.fits(shape, topology)) << text;
+    EXPECT_TRUE(node.plan(shape, topology, codecs, 0, false).gather) << text;
+    EXPECT_EQ(node.wire_bytes(shape, topology, codecs).between_nodes,
+              two_hop.wire_bytes(shape, topology, codecs).between_nodes);
+  }
+  for (const char* other : {"1x4", "4x1", "3+1", "2+2+1"})
+    EXPECT_FALSE(node.fits(shape, topology::parse(other))) << other;
 }
 
 // Random values; `exact` draws small integers, whose sums are exact in every type and order.

@@ -46,6 +46,36 @@ TEST(Select, EveryReasonToStayExactIsNamed) {
             "65535 elements per rank are under the floor of 65536");
 }
 
+// The last of all reasons: what would not be compressed anyway is not counted as paused.
+TEST(Select, PausedCallsAreExact) {
+  const Choice paused = select(kLarge, kTwoNodes, zeropp(), true);
+  EXPECT_FALSE(paused.row->lossy);
+  EXPECT_EQ(paused.codecs, Codecs{});
+  EXPECT_EQ(paused.kind, "paused");
+  EXPECT_EQ(paused.reason, "slimcclPause holds compression back");
+  EXPECT_EQ(select(kLarge, kTwoNodes, Policy{}, true).kind, "profile exact");
+  Policy forced = zeropp();
+  forced.overrides = "all_reduce=two_hop";
+  EXPECT_FALSE(select(kLarge, kTwoNodes, forced, true).row->lossy);
+}
+
+// By name only, though its estimate is lower: no GPU has measured it.
+TEST(Select, TheNodeRowIsTakenOnRequestOnly) {
+  const Topology topology = topology::parse("2x8");
+  Shape gather = kLarge;
+  gather.op = Collective::kAllGather;
+  const Codecs codecs = codecs_of_profile(gather.op);
+  const auto seconds = [&](std::string_view row) {
+    return estimated_seconds(find_row(gather.op, row), gather, topology, codecs, 1.25e9);
+  };
+  ASSERT_LT(seconds("node"), seconds("two_hop"));
+  EXPECT_EQ(select(gather, topology, zeropp()).row->name, "two_hop");
+  Policy asks = zeropp();
+  asks.overrides = "all_gather=node";
+  EXPECT_EQ(select(gather, topology, asks).row->name, "node");
+  EXPECT_EQ(select(gather, topology::parse("3+1"), asks).row->name, "two_hop");
+}
+
 TEST(Select, StaysExactWhereTheNetworkIsFasterThanTheCodec) {
   Policy fast = zeropp();
   fast.net_bytes_per_s = 1e12;

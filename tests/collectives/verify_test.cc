@@ -101,6 +101,48 @@ TEST(Verify, FindsACircleAcrossRanks) {
   EXPECT_NE(check_acyclic(all.plans, all.links), "");
 }
 
+// Of an all-gather that gathers in the node.
+std::vector<Plan> gathering(const Topology& topology) {
+  const Shape shape{.op = Collective::kAllGather, .type = ncclFloat32, .count = 100};
+  std::vector<Plan> plans;
+  for (int rank = 0; rank < topology.ranks(); ++rank) {
+    plans.push_back(find_row(shape.op, "node")
+                        .plan(shape, topology, {Codec::kTensor, Codec::kQ8}, rank, false));
+  }
+  return plans;
+}
+
+TEST(Verify, FindsAGatherThatIsNotWhatTheMessagesAre) {
+  const Topology topology = topology::parse("2x3");
+  const auto wrong = [&](auto&& change) {
+    std::vector<Plan> plans = gathering(topology);
+    change(plans[1], *plans[1].gather);
+    return check_gathers(plans, topology);
+  };
+  const auto message = [](Plan& plan, Kind kind) -> Step& {
+    for (Step& step : plan.steps) {
+      if (step.kind == kind && step.level == plan.gather->level) return step;
+    }
+    throw std::logic_error("no such step");
+  };
+  EXPECT_EQ(wrong([](Plan&, NodeGather&) {}), "");
+  EXPECT_NE(wrong([](Plan&, NodeGather& gather) { gather.to.bytes += 64; }), "");
+  EXPECT_NE(wrong([](Plan&, NodeGather& gather) { gather.from.offset += 64; }), "");
+  EXPECT_NE(wrong([](Plan&, NodeGather& gather) { gather.level -= 1; }), "");
+  EXPECT_NE(wrong([](Plan& plan, NodeGather&) { plan.gather.reset(); }), "");
+  EXPECT_NE(
+      wrong([&](Plan& plan, NodeGather&) { plan.steps.push_back(message(plan, Kind::kSend)); }),
+      "");
+  EXPECT_NE(wrong([&](Plan& plan, NodeGather&) { message(plan, Kind::kSend).peer = 4; }), "");
+  EXPECT_NE(wrong([&](Plan& plan, NodeGather&) {
+              message(plan, Kind::kSend).from.front().slice.offset += 64;
+            }),
+            "");
+  EXPECT_NE(
+      wrong([&](Plan& plan, NodeGather&) { message(plan, Kind::kRecv).to.slice.offset += 64; }),
+      "");
+}
+
 TEST(Verify, FindsALevelThatDependsOnItself) {
   Plans all = good();
   for (Step& step : all.plans[0].steps) step.level = 0;

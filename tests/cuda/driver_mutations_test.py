@@ -33,7 +33,7 @@ class EmulatorBuilder(Builder):
         # The first definition of the kernels is linked; the right ones stay in their library.
         subprocess.run([*self.compiler, *FLAGS, "-shared", "-fPIC", "-fvisibility=hidden", *includes,
                         os.path.join(self.root, "tests/cuda/twin/kernels.cc"), *self.libraries,
-                        "-pthread", "-o", driver], check=True, timeout=TIMEOUT_S,
+                        "-pthread", "-Wl,-soname,libcuda.so.1", "-o", driver], check=True, timeout=TIMEOUT_S,
                        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                        text=True)
         env = {key: value for key, value in os.environ.items() if not key.startswith("GTEST_")}

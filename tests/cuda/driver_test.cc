@@ -86,6 +86,34 @@ TEST_F(DriverTest, FoldsOfAllCodecsOnTwoStreamsGiveTheHostsBits) {
   }
 }
 
+// It is read when the kernel runs, not when it is launched: the copy that brings it is ahead.
+TEST_F(DriverTest, AScaleInDeviceMemoryIsReadOnTheStream) {
+  constexpr uint64_t kElems = 3000;
+  const FoldKernels kernels(driver(), quant::fold_fatbin());
+  const std::vector<float> values = quant::testing::noise(kElems, 3);
+  const DeviceMemory tensor(values.data(), kElems * 4), scaled(kElems * 4), scale(4);
+  driver().cuMemsetD8(scale.address(), 0, 4);
+  driver().cuCtxSynchronize();
+  const PinnedMemory half(4);
+  *half.as<float>() = 0.5f;
+  const quant::Source source{tensor.pointer<std::byte>(), Codec::kFp32, 1};
+  const bool flag = true;
+  const quant::Fold fold{{&source, 1},    {scaled.pointer<std::byte>(), Codec::kFp32, false},
+                         ncclFloat32,     kElems,
+                         scale.pointer(), {&flag, 1}};
+  const Stream stream;
+  driver().cuMemcpyHtoDAsync(scale.address(), half.as<float>(), 4, stream);
+  const quant::Launch launch = quant::packed({&fold, 1}).front();
+  kernels.launch(stream, launch.to, launch.batch);
+  stream.synchronize();
+  const std::vector<std::byte> bytes = scaled.read();
+  for (uint64_t i = 0; i < kElems; ++i) {
+    float got = 0;
+    std::memcpy(&got, bytes.data() + i * 4, 4);
+    ASSERT_EQ(got, values[i] * 0.5f) << i;
+  }
+}
+
 // Encode on one stream, decode on another: the event is what orders them.
 bool round_trip_is_right(const FoldKernels& kernels, bool with_event) {
   constexpr uint64_t kElems = 3000;
@@ -119,6 +147,27 @@ TEST_F(DriverTest, AnEventOrdersTwoStreamsAndItsAbsenceShows) {
     right_without += round_trip_is_right(kernels, false);
   }
   EXPECT_LT(right_without, kTimes) << "random delays never broke what was not ordered";
+}
+
+// A process of its own, so that nobody has started CUDA before.
+TEST(ContextTest, IsAskedForWithoutStartingCuda) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  const auto ask = [] {
+    const bool without_driver = has_context();
+    void* const library = dlopen(libcuda(), RTLD_NOW);
+    const bool with_driver = has_context();
+    int devices = 0;
+    const auto count = reinterpret_cast<CUresult (*)(int*)>(dlsym(library, "cuDeviceGetCount"));
+    const bool started = count(&devices) == CUDA_SUCCESS;
+    CUcontext context = nullptr;
+    driver().cuDevicePrimaryCtxRetain(&context, 0);
+    const bool none_is_current = has_context();
+    driver().cuCtxSetCurrent(context);
+    std::fprintf(stderr, "%d%d%d%d%d", without_driver, with_driver, started, none_is_current,
+                 has_context());
+    std::exit(0);
+  };
+  EXPECT_EXIT(ask(), ::testing::ExitedWithCode(0), "00001");
 }
 
 std::string error_of(const std::function<void()>& body) {

@@ -53,6 +53,13 @@ MUTATIONS = {
     "nothing_saturates": ("encode.cuh", "if (saturate) sum", "if (false) sum", 1),
     "a_copy_is_a_sum": ("fold.cuh", "return is_plain(kTo) && job.runs", "return false && job.runs", 1),
     "one_run_only": ("fold.cuh", "first + job.runs;", "first + 1;", 1),
+    "device_scale_ignored": ("fold.cuh", "if (!run.device_scaled) return", "if (true) return", 1),
+    "device_scale_of_all": ("fold.cuh", "if (!run.device_scaled) return",
+                            "if (batch.device_scale == nullptr) return", 1),
+    "device_scale_always_fp16": ("fold.cuh", "== Form::kBf16 ? bf16_to_float(half)",
+                                 "== Form::kQ8 ? bf16_to_float(half)", 1),
+    "copies_look_at_the_other_scale": ("fold.cuh", "scale_of(batch, run) == 1.0f",
+                                       "run.scale == 1.0f", 1),
     "first_job_only": ("fold.cuh", "return batch.jobs[low];", "return batch.jobs[0];", 1),
 }
 

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <limits>
 
 #include "cuda/folds.h"
 #include "cuda/twin/kernels.h"
@@ -28,6 +29,8 @@ void allow(std::vector<twin::Range>& ranges, const Fold& fold) {
         {source.data, encoded_bytes(source.codec, fold.type, fold.elems), /*writable=*/false});
   }
   ranges.push_back({fold.sink.data, encoded_bytes(fold.sink.codec, fold.type, fold.elems), true});
+  if (fold.device_scale != nullptr)
+    ranges.push_back({fold.device_scale, type_bytes(fold.type), /*writable=*/false});
 }
 
 void launch(const std::vector<Fold>& folds, twin::WarpOrder order) {
@@ -97,6 +100,62 @@ TEST_F(TwinTest, RunsOfAllForms) {
     for (const ncclDataType_t type : kTypes) {
       for (const uint64_t elems : {77, 4444}) {
         ASSERT_NO_FATAL_FAILURE(same_as_host(TestFold(groups, to, type, elems, 5)));
+      }
+    }
+  }
+}
+
+// A scale that the kernel reads, of one element of the tensor's type; and its value.
+struct DeviceScale {
+  DeviceScale(float wanted, ncclDataType_t type) {
+    const Source from = {reinterpret_cast<const std::byte*>(&wanted), Codec::kFp32, 1};
+    all_kernels().front().fold({&from, 1}, {element, Codec::kTensor, false}, type, 1);
+    const Source to = {element, Codec::kTensor, 1};
+    auto* const into = reinterpret_cast<std::byte*>(&value);
+    all_kernels().front().fold({&to, 1}, {into, Codec::kFp32, false}, type, 1);
+  }
+  alignas(4) std::byte element[4] = {};
+  float value = 0;
+};
+
+// The bytes are those of the same scale by value: of all sources or of some, and of a single one to
+// its own form, where 1 makes it a copy. What a scaled source's own scale is does not count.
+TEST_F(TwinTest, AScaleInDeviceMemory) {
+  constexpr uint64_t kElems = 4100;
+  const Buffer data(kElems * 4, 4);  // any bits
+  std::mt19937 generator(7);
+  for (uint64_t i = 0; i < kElems; ++i) data.as<uint32_t>()[i] = static_cast<uint32_t>(generator());
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  for (const ncclDataType_t type : kTypes) {
+    for (const float wanted : {1.0f, -1.0f / 3, 0.0f, 1e-7f, 3e38f, nan}) {
+      const DeviceScale scale(wanted, type);
+      for (const Codec to : kAllCodecs) {
+        for (const Codec from : kAllCodecs) {
+          const TestFold other({{from, 2, -2}}, to, type, kElems);
+          for (const uint64_t scaled : {1, 2, 4, 7}) {  // one bit for each source
+            std::vector<Source> given = other.sources(), by_value;
+            if (from == Codec::kTensor || from == Codec::kFp32)
+              given.push_back({data.data(), from, -2});
+            if (scaled == 1) given = {given.back()};
+            bool flags[3] = {};
+            for (uint64_t i = 0; i < given.size(); ++i) {
+              flags[i] = (scaled >> i & 1) != 0;
+              by_value.push_back({given[i].data, from, flags[i] ? scale.value : given[i].scale});
+            }
+            const Buffer sum = fold(all_kernels().front(), by_value, to, type, kElems);
+            const Guarded sink(sum.bytes(), 0);
+            launch({{given,
+                     {sink.data(), to, false},
+                     type,
+                     kElems,
+                     scale.element,
+                     std::span<const bool>(flags, given.size())}},
+                   kOrders[scaled % 2]);
+            ASSERT_EQ(std::memcmp(sink.data(), sum.data(), sum.bytes()), 0)
+                << name(from) << " to " << name(to) << " of " << type_name(type) << ", scale "
+                << wanted << " of " << scaled;
+          }
+        }
       }
     }
   }

@@ -108,6 +108,31 @@ class Core(Calls):
         self.calls("program", "AllGather", "fork", "AllGather", lines=[OPENED, *once, *once])
 
 
+class Own(Calls):
+    """SlimCCL's own calls, which a trainer finds by dlsym."""
+    ALL = ["own", "Pause", "own", "Step", "own", "Resume"]
+
+    def test_they_reach_the_core_and_no_nccl(self):
+        self.calls("program", *self.ALL, "AllGather", lines=[
+            OPENED, "core slimcclPause", "core slimcclStep", "core slimcclResume",
+            "core ncclAllGather", "real ncclAllGather"])
+
+    def test_they_need_no_nccl(self):
+        self.calls("host", *self.ALL, lines=[
+            OPENED, "core slimcclPause", "core slimcclStep", "core slimcclResume"])
+
+    def test_their_errors_are_the_cores(self):
+        self.calls("program", "own", "Resume", "GetLastError", FAKE_FAIL="1", lines=[
+            OPENED, "core slimcclResume", "slimcclResume returned 5", "core ncclGetLastError", "real"])
+
+    def test_without_a_core_they_do_nothing(self):
+        self.calls("program", *self.ALL, "own", "Resume", SLIMCCL_OVERLAY="off", lines=[])
+        self.calls("program", *self.ALL, "own", "Resume", stub="alone", SLIMCCL_LOG="none", lines=[])
+
+    def test_without_the_preload_there_are_none(self):
+        self.calls("program", "own", "Pause", stub=None, lines=["slimcclPause returned -1"])
+
+
 class Cost(Calls):
     def test_a_forwarded_call_allocates_nothing(self):
         fakes.compile_c("allocations", ["allocations.c"], *linked_to(at("lib/libnccl.so.2")))

@@ -4,6 +4,7 @@
 //   in FILE NAME   the call, made by an open plugin
 //   chdir FOLDER   threads NAME (the call in two threads at once)
 //   fork           goes on in a child, whose exit code it takes
+//   own NAME       calls slimcclNAME if there is one, as a trainer does
 //   meanwhile NAME the call in a thread that is not waited for
 //   state          prints open files, threads, and whether the core is mapped
 #include <dirent.h>
@@ -74,6 +75,16 @@ static void go_on_in_child(void) {
   _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 99);
 }
 
+// What it returned is told unless it is ncclSuccess.
+static void call_own(const char* name) {
+  char full[64];
+  int (*own)(void);
+  snprintf(full, sizeof full, "slimccl%s", name);
+  *(void**)&own = dlsym(RTLD_DEFAULT, full);
+  const int result = own == NULL ? -1 : own();
+  if (result != 0) printf("%s returned %d\n", full, result);
+}
+
 static int entries(const char* folder) {
   int count = 0;
   DIR* entries = opendir(folder);
@@ -109,6 +120,8 @@ int main(int count, char** words) {
       in_threads(*++word);
     else if (strcmp(*word, "meanwhile") == 0)
       begin(*++word);
+    else if (strcmp(*word, "own") == 0)
+      call_own(*++word);
     else if (strcmp(*word, "fork") == 0)
       go_on_in_child();
     else if (strcmp(*word, "state") == 0)

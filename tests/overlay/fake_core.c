@@ -36,15 +36,21 @@ static const char* last_error(const struct slimccl_nccl* real, ncclComm_t comm) 
   tell("ncclGetLastError");
   return real->GetLastError(comm);
 }
+#define OWN_CALL(NAME)                                                   \
+  static ncclResult_t own_##NAME(void) {                                 \
+    tell("slimccl" #NAME);                                               \
+    return getenv("FAKE_FAIL") == NULL ? ncclSuccess : ncclInvalidUsage; \
+  }
+SLIMCCL_OWN(OWN_CALL)
 
 const struct slimccl_overlay* slimccl_overlay_open(uint32_t abi, const char* version,
                                                    const char** why) {
   static const struct slimccl_overlay kOverlay = {
 #define ENTRY(NAME, ARGUMENTS, ...) .NAME = core_##NAME,
-      SLIMCCL_HOOKS(ENTRY).GroupStart = group_start,
-      .GroupEnd = group_end,
+      SLIMCCL_HOOKS(ENTRY).GroupStart = group_start, .GroupEnd = group_end,
       .GetLastError = last_error,
-  };
+#define OWN_ENTRY(NAME) .NAME = own_##NAME,
+      SLIMCCL_OWN(OWN_ENTRY)};
   if (getenv("FAKE_TRACE") != NULL) printf("core opened for %s\n", version);
   fflush(stdout);
   // So that other threads' first calls, or a fork, come before this one is done.

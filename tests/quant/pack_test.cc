@@ -89,6 +89,17 @@ TEST(MergedTest, ARunCountsTo65535) {
   EXPECT_EQ(runs[1].data, sources[65535].data);
 }
 
+TEST(MergedTest, AScaleFromTheDeviceBeginsARun) {
+  const std::vector<Source> sources = {q8(0x1000), q8(0x2000), q8(0x3000, 2), q8(0x4000, 3)};
+  const bool flags[] = {false, true, true, true};
+  const auto runs = merged(sources, ncclFloat32, flags);
+  ASSERT_EQ(runs.size(), 2u);  // what the flagged ones' own scales are is nobody's business
+  EXPECT_FALSE(runs[0].device_scaled);
+  EXPECT_EQ(runs[0].count, 1);
+  EXPECT_TRUE(runs[1].device_scaled);
+  EXPECT_EQ(runs[1].count, 3);
+}
+
 TEST(PackedTest, SinksOfOneFormShareALaunch) {
   const std::vector<Source> two = {q8(0x1000), tensor(0x2004)};
   const std::vector<Fold> folds = {{two, sink(Codec::kQ8), ncclFloat32, 5000},
@@ -128,6 +139,30 @@ TEST(PackedTest, AFullLaunchIsFollowedByAnother) {
   EXPECT_EQ(launches[1].batch.job_count, 2u);
 }
 
+// A launch reads one scale, in one form.
+TEST(PackedTest, AScaleInDeviceMemoryIsOfTheWholeLaunch) {
+  const std::vector<Source> one = {q8(0x1000)};
+  const bool flag[] = {true};
+  const Sink to = sink(Codec::kQ8);
+  const auto launches = packed(std::vector<Fold>{{one, to, ncclFloat16, 1, at(0x10), flag},
+                                                 {one, to, ncclFloat16, 1, at(0x12), flag},
+                                                 {one, to, ncclBfloat16, 1, at(0x10), flag},
+                                                 {one, to, ncclFloat16, 1},
+                                                 {one, to, ncclBfloat16, 1},
+                                                 {one, to, ncclFloat16, 1, at(0x10)}});
+  ASSERT_EQ(launches.size(), 4u);
+  std::vector<uint32_t> jobs;
+  for (const Launch& launch : launches) jobs.push_back(launch.batch.job_count);
+  EXPECT_EQ(jobs, (std::vector<uint32_t>{2, 1, 1, 2}));
+  EXPECT_EQ(launches[0].batch.device_scale, at(0x10));
+  EXPECT_EQ(launches[0].batch.scale_form, Form::kFp16);
+  EXPECT_TRUE(launches[0].batch.runs[0].device_scaled);
+  EXPECT_FALSE(launches[0].batch.runs[1].device_scaled) << "no flags";
+  EXPECT_EQ(launches[1].batch.device_scale, at(0x12));
+  EXPECT_EQ(launches[2].batch.scale_form, Form::kBf16);
+  EXPECT_EQ(launches[3].batch.device_scale, nullptr);
+}
+
 TEST(PackedTest, RefusesWhatALaunchCannotHold) {
   std::vector<Source> scattered;
   for (uint64_t i = 0; i < kMaxRuns; ++i) scattered.push_back(q8(64 * (1000 - i)));
@@ -150,6 +185,13 @@ TEST(PackedTest, RefusesBrokenPromises) {
   EXPECT_THAT(error_of({odd, to, ncclFloat32, 1}), HasSubstr("not a multiple of 4 bytes"));
   EXPECT_THAT(error_of({one, {at(0x1020), Codec::kQ8, false}, ncclFloat32, 1}),
               HasSubstr("the sink of a CUDA fold at 0x1020"));
+  const bool flags[] = {true, false};
+  EXPECT_THAT(error_of({one, to, ncclFloat32, 1, at(0x1002), {flags, 1}}),
+              HasSubstr("the scale of a CUDA fold at 0x1002, which is not a multiple of 4 bytes"));
+  EXPECT_THAT(error_of({one, to, ncclFloat32, 1, at(0x1000), flags}),
+              HasSubstr("a CUDA fold of 1 sources with 2 flags"));
+  EXPECT_THAT(error_of({one, to, ncclFloat32, 1, nullptr, {flags, 1}}),
+              HasSubstr("scaled from device memory, and no address of it"));
 }
 
 }  // namespace

@@ -6,7 +6,7 @@ CUDA build of PyTorch that `./dev trainers setup` fetched, backend nccl.
 
 Everything that the agents and ranks print is kept, in build/trainers/runs/NAME. Other folders of
 libraries, as in LD_LIBRARY_PATH: TRAINERS_CUDA (libcuda.so.1, libcudart.so.13) and TRAINERS_NCCL
-(libnccl.so.2).
+(libnccl.so.2). TRAINERS_PRELOAD is the file to preload.
 """
 import argparse
 import glob
@@ -31,7 +31,8 @@ CUDA = os.environ.get("TRAINERS_CUDA") or ":".join(
     os.path.join(BUILD, "tests", "cuda", folder) for folder in ("cudart", "emulated"))
 NCCL = os.environ.get("TRAINERS_NCCL") or os.path.join(BUILD, "tests", "vendor")
 LIBRARIES = {"libcuda.so.1": CUDA, "libcudart.so.13": CUDA, "libnccl.so.2": NCCL}
-PRELOAD = os.path.join(BUILD, "plugin", "preload", "libslimccl-preload.so")
+PRELOAD = os.environ.get("TRAINERS_PRELOAD") or os.path.join(
+    BUILD, "plugin", "preload", "libslimccl-preload.so")
 TRAINERS = ("fsdp2", "fsdp1", "ddp", "zero3")
 MARK = "TRAINERS_RUN"
 
@@ -61,7 +62,9 @@ class Run:
         self.ranks = [text for _, text in sorted(outputs(folder))]
         self.text = "\n".join([*agents, *self.ranks])
         report = self.ranks[0] if self.ranks else ""
-        self.losses = re.findall(r"^step \d+ loss (\S+)", report, re.M)
+        self.losses_by_rank = [re.findall(r"^step \d+ loss (\S+)", text, re.M)
+                               for text in self.ranks]
+        self.losses = self.losses_by_rank[0] if self.ranks else []
         self.parameters = re.findall(r"^parameters (\w+)$", report, re.M)
         self.complaints = COMPLAINT.findall(self.text)
 

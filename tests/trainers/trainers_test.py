@@ -73,6 +73,8 @@ class Operators(unittest.TestCase):
 class TrainerTest(unittest.TestCase):
     """Two nodes of two ranks: network namespaces if this is root, else this host pretends them."""
 
+    steps = STEPS
+
     @classmethod
     def setUpClass(cls):
         require()
@@ -87,13 +89,14 @@ class TrainerTest(unittest.TestCase):
         if cls.cluster:
             launch.cluster(cls.cluster, "down")
 
-    def run_trainer(self, trainer, how, arguments=(), preload=None, env=None):
+    def run_trainer(self, trainer, how, arguments=(), preload=None, env=None, steps=None):
         require(trainer)
+        steps = steps or self.steps
         name = "-".join([trainer, *(word.strip("-") for word in arguments), how])
-        done = torchrun.run(trainer, ["--steps", STEPS, *arguments], name, cluster=self.cluster,
+        done = torchrun.run(trainer, ["--steps", steps, *arguments], name, cluster=self.cluster,
                             preload=preload, env=env)
         print(f"   {name}: {done.seconds:.1f} s, last loss {done.losses[-1]}", flush=True)
-        self.assertEqual(len(done.losses), STEPS, done.text)
+        self.assertEqual(len(done.losses), steps, done.text)
         self.assertEqual(len(done.ranks), 4)
         return done
 

@@ -17,7 +17,8 @@ bool is_on(const char* variable) {
 
 const Variant& variant() {
   static const Variant only{"VENDOR_", is_on("VENDOR_SLIMCCL_TEST_SENDS_WAIT"),
-                            is_on("VENDOR_SLIMCCL_TEST_ONE_SLOT")};
+                            is_on("VENDOR_SLIMCCL_TEST_ONE_SLOT"),
+                            is_on("NCCL_LAUNCH_ORDER_IMPLICIT")};
   return only;
 }
 

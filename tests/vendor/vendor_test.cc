@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <future>
+#include <memory>
 #include <thread>
 
 #include "cuda/gpu_ranks.h"
@@ -26,6 +27,8 @@ void* vendor() {
 
 bool sends_wait() { return std::getenv("VENDOR_SLIMCCL_TEST_SENDS_WAIT") != nullptr; }
 bool one_slot() { return std::getenv("VENDOR_SLIMCCL_TEST_ONE_SLOT") != nullptr; }
+bool in_call_order() { return one_slot() && std::getenv("NCCL_LAUNCH_ORDER_IMPLICIT") != nullptr; }
+bool by_arrival() { return one_slot() && !in_call_order(); }
 
 // Long enough for what is not held back, on a busy machine too; what is held back stays so.
 bool done_soon(CUstream stream) {
@@ -139,20 +142,56 @@ TEST(Vendor, HearsItsOwnSettingsOnly) {
   EXPECT_NE(ncclGetUniqueId(&id), ncclSuccess);
 }
 
-// Two communicators of the same devices: their calls in another order on the other device are a
-// deadlock where a device runs one at a time.
-TEST(Vendor, CallsOfOneDeviceTakeTurns) {
+// Two communicators of the same devices, and streams of which two are held back. The communicators
+// are made first, since that would wait for what is held.
+struct TwoPairs {
+  std::unique_ptr<Pair> one = std::make_unique<Pair>(), other = std::make_unique<Pair>();
+
+  // Aborts, which releases whatever waits.
+  void end(const Place& first, const Place& second) {
+    one.reset(), other.reset();
+    EXPECT_TRUE(done_soon(first.stream) && done_soon(first.other_stream));
+    EXPECT_TRUE(done_soon(second.stream) && done_soon(second.other_stream));
+  }
+};
+
+// Called in another order on each device: a deadlock where a device runs one call at a time in call
+// order, also if the streams would have it otherwise.
+TEST(Vendor, CallsOfOneDeviceTakeTurnsInCallOrder) {
   (void)vendor();
-  const Place first(0), second(1);
-  {
-    Pair one, other;
-    one.reduce(0, first.word(), first.stream);
-    other.reduce(0, first.word(), first.other_stream);
-    other.reduce(1, second.word(), second.other_stream);
-    one.reduce(1, second.word(), second.stream);
-    EXPECT_NE(done_soon(first.stream), one_slot());
-  }  // aborts, which releases whatever waits
-  EXPECT_TRUE(done_soon(first.stream) && done_soon(second.stream));
+  TwoPairs pairs;
+  const Place first(0);
+  Hold at_first(first.other_stream);
+  const Place second(1);
+  Hold at_second(second.other_stream);
+  pairs.one->reduce(0, first.word(), first.stream);
+  pairs.other->reduce(0, first.word(), first.other_stream);
+  pairs.other->reduce(1, second.word(), second.other_stream);
+  pairs.one->reduce(1, second.word(), second.stream);
+  EXPECT_NE(done_soon(first.stream), in_call_order());
+  at_first.let_go(), at_second.let_go();
+  EXPECT_NE(done_soon(first.other_stream), in_call_order());
+  pairs.end(first, second);
+}
+
+// Called in one order on both, but computation ahead holds the first call back on one device and
+// the second one on the other: a deadlock where calls take turns as their streams reach them.
+TEST(Vendor, CallsOfOneDeviceTakeTurnsAsTheyArrive) {
+  (void)vendor();
+  TwoPairs pairs;
+  const Place first(0);
+  Hold at_first(first.stream);
+  const Place second(1);
+  Hold at_second(second.other_stream);
+  pairs.one->reduce(0, first.word(), first.stream);
+  pairs.other->reduce(0, first.word(), first.other_stream);
+  pairs.one->reduce(1, second.word(), second.stream);
+  pairs.other->reduce(1, second.word(), second.other_stream);
+  EXPECT_FALSE(done_soon(first.other_stream)) << "its peer is held back";
+  at_first.let_go(), at_second.let_go();
+  EXPECT_NE(done_soon(first.stream), by_arrival());
+  EXPECT_NE(done_soon(first.other_stream), by_arrival());
+  pairs.end(first, second);
 }
 
 }  // namespace

@@ -9,8 +9,8 @@ die() { # die MESSAGE [EXIT CODE]
 # need_packages build|lint|cluster|pip|venv|openmpi: installs what is missing, and only then touches the network.
 need_packages() {
   local cluster="iproute2 util-linux"
-  local packages="$cluster g++ meson ninja-build pkg-config libucx-dev libhwloc-dev libhwy-dev libgtest-dev
-    libgmock-dev libbenchmark-dev libcli11-dev nlohmann-json3-dev
+  local packages="$cluster g++ meson ninja-build pkg-config libucx-dev libhwloc-dev libhwy-dev libtomlplusplus-dev
+    libgtest-dev libgmock-dev libbenchmark-dev libcli11-dev nlohmann-json3-dev
     binutils git python3-numpy python3-matplotlib"
   case $1 in
     cluster) packages=$cluster ;;

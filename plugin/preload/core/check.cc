@@ -13,28 +13,9 @@
 namespace slimccl::overlay {
 namespace {
 
-std::string type_text(ncclDataType_t type) {
-  const bool known = element_bytes(type) != 0;
-  return known ? std::string(quant::type_name(type)) : concat("type ", static_cast<int>(type));
-}
-
-std::string reduction_text(ncclRedOp_t reduction) {
-  static constexpr const char* kNames[] = {"sum", "prod", "max", "min", "avg"};
-  const auto index = static_cast<size_t>(reduction);
-  return index < std::size(kNames) ? kNames[index] : "PreMulSum";
-}
-
-bool reduces(Operation op) {
-  return op == Operation::kAllReduce || op == Operation::kReduceScatter || op == Operation::kReduce;
-}
-
-bool has_root(Operation op) {
-  return op == Operation::kBroadcast || op == Operation::kReduce || op == Operation::kGather ||
-         op == Operation::kScatter;
-}
-
 // Compares the calls of one communicator; throws Error if ranks differ or one does not come.
 void compare(Entry& entry, std::span<const Call> calls) {
+  entry.background.wait();
   const std::lock_guard lock(entry.mutex);
   check(entry.star != nullptr, ncclInvalidUsage,
         "SLIMCCL_CHECK: the ranks of this communicator are no longer in contact");
@@ -84,6 +65,26 @@ ncclResult_t compared(Entry& entry, std::span<const Call> calls, std::string& er
 }
 
 }  // namespace
+
+std::string type_text(ncclDataType_t type) {
+  const bool known = element_bytes(type) != 0;
+  return known ? std::string(quant::type_name(type)) : concat("type ", static_cast<int>(type));
+}
+
+std::string reduction_text(ncclRedOp_t reduction) {
+  static constexpr const char* kNames[] = {"sum", "prod", "max", "min", "avg"};
+  const auto index = static_cast<size_t>(reduction);
+  return index < std::size(kNames) ? kNames[index] : "PreMulSum";
+}
+
+bool reduces(Operation op) {
+  return op == Operation::kAllReduce || op == Operation::kReduceScatter || op == Operation::kReduce;
+}
+
+bool has_root(Operation op) {
+  return op == Operation::kBroadcast || op == Operation::kReduce || op == Operation::kGather ||
+         op == Operation::kScatter;
+}
 
 std::string signature_text(const Call& call, uint64_t number) {
   std::string text =

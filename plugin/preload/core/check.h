@@ -19,6 +19,12 @@ namespace slimccl::overlay {
 // The calls of a group at its end, all communicators at once.
 [[nodiscard]] ncclResult_t check_group(const std::vector<std::pair<Entry*, Call>>& calls) noexcept;
 
+// The words of a call: "bf16", "avg", and which operations have a reduction or a root.
+[[nodiscard]] std::string type_text(ncclDataType_t type);
+[[nodiscard]] std::string reduction_text(ncclRedOp_t reduction);
+[[nodiscard]] bool reduces(Operation op);
+[[nodiscard]] bool has_root(Operation op);
+
 // What one rank is about to call. Pure.
 [[nodiscard]] std::string signature_text(const Call& call, uint64_t number);
 // Empty if all ranks say the same, else the ranks and the first calls that differ: "ranks 0, 2:

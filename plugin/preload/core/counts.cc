@@ -10,14 +10,21 @@ void for_each_number(CountsType& counts, Visitor&& visit) {
     for (size_t reason = 0; reason < kReasons; ++reason) visit(counts.calls[op][reason]);
     visit(counts.elems[op]);
     visit(counts.bytes[op]);
+    visit(counts.compressed_elems[op]);
+    visit(counts.exact_bytes[op]);
+    visit(counts.compressed_bytes[op]);
   }
-  visit(counts.exact_bytes);
-  visit(counts.compressed_bytes);
 }
 
-constexpr size_t kNumbers = kOperations * (kReasons + 2) + 2;
+constexpr size_t kNumbers = kOperations * (kReasons + 5);
 
 }  // namespace
+
+uint64_t Counts::sum(const std::array<Number, kOperations>& numbers) noexcept {
+  uint64_t sum = 0;
+  for (const Number& number : numbers) sum += read(number);
+  return sum;
+}
 
 void Counts::operator+=(const Counts& other) noexcept {
   std::array<uint64_t, kNumbers> theirs;

@@ -35,6 +35,7 @@ namespace slimccl::overlay {
   X(kSettings, "settings differ")              \
   X(kKernels, "CUDA kernels")                  \
   X(kArena, "no memory for the arena")         \
+  X(kNode, "no node communicator")             \
   X(kOneNode, "one node")                      \
   X(kPointToPoint, "point to point")           \
   X(kOperation, "operation")                   \
@@ -42,7 +43,7 @@ namespace slimccl::overlay {
   X(kReduction, "reduction")                   \
   X(kEmpty, "no elements")                     \
   X(kFloor, "under the floor")                 \
-  X(kWindow, "windowed buffer")                \
+  X(kWindow, "windows registered")             \
   X(kCapture, "stream capture")                \
   X(kPaused, "paused")                         \
   X(kRule, "rule")                             \
@@ -76,8 +77,9 @@ struct Counts {
 
   std::array<std::array<Number, kReasons>, kOperations> calls{};
   std::array<Number, kOperations> elems{}, bytes{};
-  // What this rank would send to other nodes in the calls that would be compressed.
-  Number exact_bytes{0}, compressed_bytes{0};
+  // Of the calls that are compressed, or would be: their elements, and what this rank sends to
+  // other nodes, exactly and compressed.
+  std::array<Number, kOperations> compressed_elems{}, exact_bytes{}, compressed_bytes{};
 
   static void add(Number& number, uint64_t more) noexcept {
     number.fetch_add(more, std::memory_order_relaxed);
@@ -85,6 +87,7 @@ struct Counts {
   static uint64_t read(const Number& number) noexcept {
     return number.load(std::memory_order_relaxed);
   }
+  static uint64_t sum(const std::array<Number, kOperations>& numbers) noexcept;
   void operator+=(const Counts& other) noexcept;
   void clear() noexcept;
   [[nodiscard]] uint64_t calls_of(Operation op) const noexcept;

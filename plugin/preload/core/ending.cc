@@ -37,17 +37,38 @@ void on_exit() {
 
 }  // namespace
 
+void end_with_node(Entry& entry, End how, const std::function<void()>& end_real) {
+  const auto compressor = entry.compressor_now();
+  if (compressor == nullptr || !compressor->link->has_node()) return end_real();
+  if (how == End::kAborted) {
+    run_together({end_real, [&] { compressor->leave_node(RealLink::NodeEnd::kAborted); }});
+    return;
+  }
+  compressor->leave_node(RealLink::NodeEnd::kDestroyed);
+  end_real();
+}
+
 bool begin_end(Entry& entry, End how) noexcept {
   State& state = State::instance();
   if (state.forked || state.table.shared(entry)) return false;
   const bool lingers = how == End::kAborted || entry.joining;
   if (lingers) entry.cancel = true;
+  if (const auto compressor = entry.compressor_now()) compressor->link->close();
   return state.table.retire(entry, lingers);
 }
 
 void end(Entry& entry, End how) noexcept {
   State& state = State::instance();
+  if (entry.background.under_way()) entry.cancel = true;  // nobody waits for its result any more
   try {
+    // In a group the real communicator ends with it.
+    if (how == End::kAborted || ThreadState::current().depth > 0) {
+      const std::lock_guard lock(state.graves_mutex);
+      if (auto compressor = entry.compressor_now()) state.graves.push_back(std::move(compressor));
+    }
+    entry.set_compressor(nullptr);
+    const std::lock_guard no_further_exchange(entry.evidence_mutex);
+    entry.background.wait();
     const std::lock_guard lock(entry.mutex);  // who was in a meeting gives it up first
     if (entry.star) {
       if (how == End::kAborted) {

@@ -15,9 +15,13 @@
 #include <string>
 #include <vector>
 
+#include "core/background.h"
+#include "core/compressor.h"
 #include "core/counts.h"
+#include "core/evidence.h"
 #include "core/policy.h"
 #include "core/record.h"
+#include "core/scalars.h"
 #include "overlay.h"
 #include "runtime/bootstrap.h"
 
@@ -27,14 +31,8 @@ namespace slimccl::overlay {
 struct Judged {
   Call call{};
   bool windowed = false, known = false;
-  Reason reason = Reason::kNotAgreed;
+  Decision decision{};
   Savings saved{};
-};
-
-// A buffer that the program registered as a window.
-struct Window {
-  ncclWindow_t handle;
-  uintptr_t begin, end;
 };
 
 struct Entry {
@@ -44,14 +42,29 @@ struct Entry {
   std::atomic<Reason> standing{Reason::kNotAgreed};
   std::atomic<bool> checks{false}, ended{false}, joining{false};
   std::atomic<bool> cancel{false};  // ends a meeting under way
-  std::atomic<int> rank{-1}, ranks{0}, windows{0};
+  std::atomic<int> rank{-1}, ranks{0};
+  std::atomic<int> windows{0};      // registered, which all ranks do alike
+  std::atomic<uint64_t> number{0};  // of this process's communicators, in the order of their making
   Counts counts;
+  Scalars scalars;
+
+  // What compressed calls need; null if none is. Any thread.
+  [[nodiscard]] std::shared_ptr<Compressor> compressor_now() const;
+  void set_compressor(std::shared_ptr<Compressor> compressor);
+  // A compressed call failed half-way: need_whole() throws that Error from now on. Any thread.
+  void break_off(ncclResult_t code, const std::string& text) noexcept;
+  void need_whole() const {
+    if (broken.load(std::memory_order_acquire)) [[unlikely]]
+      throw_broken();
+  }
+  std::atomic<bool> broken{false};
 
   std::mutex judged_mutex;
   std::array<Judged, 32> judged;  // under judged_mutex; by a hash of the call
 
-  std::mutex windows_mutex;         // held shortly, and by nobody who waits
-  std::vector<Window> window_list;  // under windows_mutex; `windows` are in it
+  std::mutex evidence_mutex;  // of the next two; calls of one communicator come one by one
+  std::optional<EvidenceTable> evidence;  // there if its calls may be compressed
+  Background background;                  // whoever wants to use the star waits for it first
 
   std::mutex mutex;  // what follows is under it
   std::string name, why;
@@ -64,6 +77,14 @@ struct Entry {
   uint64_t checked = 0;                   // calls compared so far
 
   void reset();  // as new; the star must be gone
+
+ private:
+  [[noreturn]] void throw_broken() const;
+
+  mutable std::mutex compressor_mutex_;  // held shortly, and by nobody who waits
+  std::shared_ptr<Compressor> compressor_;
+  ncclResult_t broken_code_ = ncclSuccess;
+  std::string broken_text_;  // both under compressor_mutex_
 };
 
 }  // namespace slimccl::overlay

@@ -1,65 +1,31 @@
 #include "core/forward.h"
 
+#include "base/error.h"
+
 namespace slimccl::overlay {
 
-bool in_window(Entry& entry, const void* from, const void* into) {
-  if (entry.windows.load(std::memory_order_acquire) == 0) return false;
-  const std::lock_guard lock(entry.windows_mutex);
-  for (const Window& window : entry.window_list) {
-    for (const void* buffer : {from, into}) {
-      const auto at = reinterpret_cast<uintptr_t>(buffer);
-      if (at >= window.begin && at < window.end) return true;
-    }
-  }
-  return false;
-}
-
-namespace {
-
-bool same(const Judged& judged, const Call& call, bool windowed) {
-  return judged.known && judged.windowed == windowed && judged.call.op == call.op &&
-         judged.call.count == call.count && judged.call.type == call.type &&
-         judged.call.reduction == call.reduction;
-}
-
-// The outcome, from memory if it was judged lately.
-Reason judge(Entry& entry, const Policy& policy, const Call& call, const void* from,
-             const void* into) {
-  const Reason standing = entry.standing.load(std::memory_order_acquire);
-  if (standing != Reason::kCompressible) return standing;
-  const bool windowed = in_window(entry, from, into);
-  const uint64_t hash = call.count * 0x9e3779b97f4a7c15ULL + static_cast<uint64_t>(call.op) * 12 +
-                        static_cast<uint64_t>(call.type);
-  const std::lock_guard lock(entry.judged_mutex);
-  Judged& judged = entry.judged[(hash ^ hash >> 32) % entry.judged.size()];
-  if (!same(judged, call, windowed)) {
-    judged = {call, windowed, true, classify(call, policy, {standing, entry.ranks, windowed}), {}};
-    if (judged.reason == Reason::kCompressible) {
-      // Settled before `standing` was, and not changed since: no lock is needed.
-      judged.saved = savings(call, policy, *entry.topology, entry.rank);
-    }
-  }
-  if (judged.reason == Reason::kCompressible) {
-    Counts::add(entry.counts.exact_bytes, judged.saved.exact_bytes);
-    Counts::add(entry.counts.compressed_bytes, judged.saved.compressed_bytes);
-  }
-  return judged.reason;
-}
-
-}  // namespace
-
-void count(Entry& entry, const Call& call, const void* from, const void* into) noexcept {
+ncclResult_t count(Entry& entry, const Call& call, const Buffers& buffers,
+                   Outcome& outcome) noexcept {
   const Policy& policy = State::instance().policy;
-  Reason reason = Reason::kProfile;
+  ncclResult_t result = ncclSuccess;
   try {
-    if (policy.profile != Profile::kExact) reason = judge(entry, policy, call, from, into);
-  } catch (const std::exception&) {  // no memory to judge by: not counted
-    return;
+    if (entry.broken.load(std::memory_order_relaxed)) [[unlikely]]
+      entry.need_whole();
+    outcome.reason = Reason::kProfile;
+    if (policy.profile != Profile::kExact) outcome = judge(entry, policy, call, buffers);
+  } catch (const Error& error) {
+    entry.break_off(error.code(), error.what());
+    result = fail_call(error.code(), error.what());
+  } catch (const std::exception& error) {  // no memory to judge by
+    entry.break_off(ncclSystemError, error.what());
+    result = fail_call(ncclSystemError, error.what());
   }
+  if (result != ncclSuccess) return result;
   const auto op = static_cast<size_t>(call.op);
-  Counts::add(entry.counts.calls[op][static_cast<size_t>(reason)], 1);
+  Counts::add(entry.counts.calls[op][static_cast<size_t>(outcome.reason)], 1);
   Counts::add(entry.counts.elems[op], call.count);
   Counts::add(entry.counts.bytes[op], call.count * element_bytes(call.type));
+  return ncclSuccess;
 }
 
 }  // namespace slimccl::overlay

@@ -1,23 +1,23 @@
-// The way of every call that carries data: counted, compared if asked for, handed to the real NCCL.
+// The way of every call that carries data: compared if asked for, judged, counted, and then
+// compressed or handed to the real NCCL.
 #pragma once
 
 #include "core/check.h"
+#include "core/judge.h"
 #include "core/state.h"
+#include "core/trace.h"
 
 namespace slimccl::overlay {
 
-// Counts the call. No lock that communicators share, no allocation.
-void count(Entry& entry, const Call& call, const void* from, const void* into) noexcept;
-
-// Whether one of the buffers lies in a window. It follows from what the program registered alone,
-// never from what other threads do: ranks that call alike conclude alike.
-[[nodiscard]] bool in_window(Entry& entry, const void* from, const void* into);
+// Judges the call and counts it; kCompressed: the real NCCL does not get it. An error if the ranks
+// can no longer agree, or a compressed call has broken the communicator: nobody gets it then.
+[[nodiscard]] ncclResult_t count(Entry& entry, const Call& call, const Buffers& buffers,
+                                 Outcome& outcome) noexcept;
 
 template <class... Parameters, class... Arguments>
 ncclResult_t forward(const slimccl_nccl* real, const char* name,
                      ncclResult_t (*slimccl_nccl::*function)(Parameters...), ncclComm_t comm,
-                     const Call& call, const void* from, const void* into,
-                     Arguments... arguments) noexcept {
+                     const Call& call, const Buffers& buffers, Arguments... arguments) noexcept {
   State& state = State::instance();
   if (state.forked.load(std::memory_order_relaxed)) [[unlikely]] {
     real = state.maker_of(real, comm);  // all else is the parent's: locks, connections
@@ -29,7 +29,13 @@ ncclResult_t forward(const slimccl_nccl* real, const char* name,
     if (entry.checks.load(std::memory_order_relaxed)) [[unlikely]] {
       if (const ncclResult_t bad = check_call(entry, call); bad != ncclSuccess) return bad;
     }
-    count(entry, call, from, into);
+    if (tracing()) [[unlikely]]
+      trace(entry, call, buffers.from, buffers.into, buffers.stream);
+    Outcome outcome;
+    if (const ncclResult_t bad = count(entry, call, buffers, outcome); bad != ncclSuccess) {
+      return bad;
+    }
+    if (outcome.reason == Reason::kCompressed) return compress(entry, call, outcome, buffers);
   }
   const auto run = real->*function;
   if (run == nullptr) [[unlikely]]

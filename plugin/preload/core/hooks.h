@@ -11,5 +11,8 @@ SLIMCCL_HOOKS(SLIMCCL_HOOK)
 ncclResult_t GroupStart(const slimccl_nccl* real);
 ncclResult_t GroupEnd(const slimccl_nccl* real);
 const char* GetLastError(const slimccl_nccl* real, ncclComm_t comm);
+#define SLIMCCL_HOOK(NAME) ncclResult_t NAME();
+SLIMCCL_OWN(SLIMCCL_HOOK)
+#undef SLIMCCL_HOOK
 
 }  // namespace slimccl::overlay::hooks

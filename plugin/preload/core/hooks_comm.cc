@@ -1,6 +1,4 @@
 // How communicators begin and end, and what belongs to them.
-#include <algorithm>
-
 #include "base/log.h"
 #include "core/ending.h"
 #include "core/hooks.h"
@@ -16,8 +14,10 @@ template <class Run>
 ncclResult_t ended(ncclComm_t comm, End how, Run&& run) {
   Entry* entry = comm == nullptr ? nullptr : State::instance().table.find(comm);
   const bool ours = entry != nullptr && begin_end(*entry, how);
-  const ncclResult_t result = note(run());
-  if (ours) end(*entry, how);
+  if (!ours) return note(run());
+  ncclResult_t result = ncclSuccess;
+  end_with_node(*entry, how, [&] { result = note(run()); });
+  end(*entry, how);
   return result;
 }
 
@@ -123,29 +123,22 @@ ncclResult_t CommWindowRegister(const slimccl_nccl* real, ncclComm_t comm, void*
   const ncclResult_t result = note(real->CommWindowRegister(comm, buffer, bytes, window, flags));
   State& state = State::instance();
   if (result != ncclSuccess || comm == nullptr || state.forked) return result;
-  Entry& entry = state.entry_of(real, comm);
-  if (state.table.shared(entry)) return result;
-  try {
-    const std::lock_guard lock(entry.windows_mutex);
-    const auto begin = reinterpret_cast<uintptr_t>(buffer);
-    entry.window_list.push_back({*window, begin, begin + bytes});
-    ++entry.windows;
-  } catch (const std::exception& error) {
-    warn_of("a window is not known: ", error);
-  }
+  // Which buffers are windowed may differ between ranks (offsets may), that there are windows not:
+  // registering is collective.
+  ++state.entry_of(real, comm).windows;
   return result;
 }
 
 ncclResult_t CommWindowDeregister(const slimccl_nccl* real, ncclComm_t comm, ncclWindow_t window) {
   real = State::instance().maker_of(real, comm);
   SLIMCCL_HAVE(CommWindowDeregister);
+  const ncclResult_t result = note(real->CommWindowDeregister(comm, window));
   const State& state = State::instance();
-  if (Entry* entry = state.table.find(comm); entry != nullptr && !state.forked) {
-    const std::lock_guard lock(entry->windows_mutex);
-    entry->windows -= static_cast<int>(
-        std::erase_if(entry->window_list, [&](const Window& one) { return one.handle == window; }));
+  Entry* entry = state.table.find(comm);
+  if (result == ncclSuccess && entry != nullptr && !state.forked && entry->windows > 0) {
+    --entry->windows;
   }
-  return note(real->CommWindowDeregister(comm, window));
+  return result;
 }
 
 ncclResult_t RedOpCreatePreMulSum(const slimccl_nccl* real, ncclRedOp_t* op, void* scalar,
@@ -153,12 +146,24 @@ ncclResult_t RedOpCreatePreMulSum(const slimccl_nccl* real, ncclRedOp_t* op, voi
                                   ncclComm_t comm) {
   real = State::instance().maker_of(real, comm);
   SLIMCCL_HAVE(RedOpCreatePreMulSum);
-  return note(real->RedOpCreatePreMulSum(op, scalar, type, residence, comm));
+  const ncclResult_t result = note(real->RedOpCreatePreMulSum(op, scalar, type, residence, comm));
+  State& state = State::instance();
+  if (result != ncclSuccess || comm == nullptr || state.forked) return result;
+  try {
+    state.entry_of(real, comm).scalars.add(*op, scalar, type, residence);
+  } catch (const std::exception& error) {
+    warn_of("a PreMulSum is not known: ", error);
+  }
+  return result;
 }
 
 ncclResult_t RedOpDestroy(const slimccl_nccl* real, ncclRedOp_t op, ncclComm_t comm) {
   real = State::instance().maker_of(real, comm);
   SLIMCCL_HAVE(RedOpDestroy);
+  const State& state = State::instance();
+  if (Entry* entry = state.table.find(comm); entry != nullptr && !state.forked) {
+    entry->scalars.remove(op);
+  }
   return note(real->RedOpDestroy(op, comm));
 }
 

@@ -13,13 +13,18 @@ namespace {
 struct Begun {
   std::vector<ThreadState::Making> makings;
   std::vector<std::pair<Entry*, Call>> calls;
+  std::vector<Compressed> compressed;
+  ncclResult_t failure = ncclSuccess;  // of one of our calls
+  std::string error;
 };
 
 // One level less; at the outermost, what was begun.
 Begun leave_level(ThreadState& thread) noexcept {
   if (thread.depth > 0) --thread.depth;
   if (thread.depth > 0) return {};
-  return {std::exchange(thread.makings, {}), std::exchange(thread.calls, {})};
+  return {std::exchange(thread.makings, {}), std::exchange(thread.calls, {}),
+          std::exchange(thread.compressed, {}), std::exchange(thread.group_failure, ncclSuccess),
+          std::exchange(thread.group_error, {})};
 }
 
 // All at once: each waits for other ranks, which may be this thread's too.
@@ -44,6 +49,15 @@ ncclResult_t make_all(const std::vector<ThreadState::Making>& makings, bool in_p
   return ncclSuccess;
 }
 
+// Part of the group is still on its way, and what is compressed cannot follow it.
+ncclResult_t refuse_mixture(const Begun& begun) {
+  const char* const text =
+      "a group mixes blocking and non-blocking communicators; use one kind, or "
+      "SLIMCCL_PROFILE=exact";
+  for (const Compressed& one : begun.compressed) one.entry->break_off(ncclInvalidUsage, text);
+  return fail(ncclInvalidUsage, text);
+}
+
 }  // namespace
 
 ncclResult_t GroupStart(const slimccl_nccl* real) {
@@ -55,15 +69,19 @@ ncclResult_t GroupStart(const slimccl_nccl* real) {
 ncclResult_t GroupEnd(const slimccl_nccl* real) {
   const Begun begun = leave_level(ThreadState::current());
   // What cannot be dropped need not be compared.
-  if (!begun.calls.empty() && real->GroupSimulateEnd != nullptr) {
-    if (const ncclResult_t bad = check_group(begun.calls); bad != ncclSuccess) {
+  if (real->GroupSimulateEnd != nullptr) {
+    ncclResult_t bad = begun.failure;
+    if (bad == ncclSuccess && !begun.calls.empty()) bad = check_group(begun.calls);
+    if (bad != ncclSuccess) {
       // The real group ends without anything being sent; with null it would end as ever.
       ncclSimInfo_t info = NCCL_SIM_INFO_INITIALIZER;
       (void)real->GroupSimulateEnd(&info);
-      return bad;
+      return begun.failure == ncclSuccess ? bad : fail(bad, begun.error);
     }
   }
-  const ncclResult_t result = note(real->GroupEnd());
+  ncclResult_t result = note(real->GroupEnd());
+  if (result == ncclSuccess) result = enqueue_all(begun.compressed);
+  if (result == ncclInProgress && !begun.compressed.empty()) return refuse_mixture(begun);
   if (begun.makings.empty() || (result != ncclSuccess && result != ncclInProgress)) return result;
   const ncclResult_t ours = make_all(begun.makings, result == ncclInProgress);
   return ours == ncclSuccess ? result : ours;

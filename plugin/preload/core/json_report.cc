@@ -13,6 +13,23 @@ namespace {
 
 constexpr int kMostKept = 100;
 
+// {"exact_bytes": 12, "compressed_bytes": 3, "all_gather": {...}, ...}: what this rank sends to
+// other nodes in calls that are compressed, or would be.
+std::string between_nodes(const Counts& counts) {
+  const auto both = [](uint64_t exact, uint64_t compressed) {
+    return concat("\"exact_bytes\": ", exact, ", \"compressed_bytes\": ", compressed);
+  };
+  std::string text = both(Counts::sum(counts.exact_bytes), Counts::sum(counts.compressed_bytes));
+  for (size_t op = 0; op < kOperations; ++op) {
+    const uint64_t elems = Counts::read(counts.compressed_elems[op]);
+    if (elems == 0) continue;
+    text += concat(
+        ", ", json_text(kOperationNames[op]), ": {\"elements\": ", elems, ", ",
+        both(Counts::read(counts.exact_bytes[op]), Counts::read(counts.compressed_bytes[op])), "}");
+  }
+  return concat("{", text, "}");
+}
+
 // The counts' fields, without braces.
 std::string fields(const Counts& counts) {
   std::string calls, elems, bytes;
@@ -30,10 +47,10 @@ std::string fields(const Counts& counts) {
     elems += concat(comma, key, ": ", Counts::read(counts.elems[op]));
     bytes += concat(comma, key, ": ", Counts::read(counts.bytes[op]));
   }
-  return concat("\"forwarded\": ", counts.all_calls(), ", \"calls\": {", calls,
-                "}, \"elements\": {", elems, "}, \"bytes\": {", bytes,
-                "}, \"between_nodes\": {\"exact_bytes\": ", Counts::read(counts.exact_bytes),
-                ", \"compressed_bytes\": ", Counts::read(counts.compressed_bytes), "}");
+  return concat("\"forwarded\": ", counts.all_calls() - counts.calls_because(Reason::kCompressed),
+                ", \"compressed\": ", counts.calls_because(Reason::kCompressed), ", \"calls\": {",
+                calls, "}, \"elements\": {", elems, "}, \"bytes\": {", bytes,
+                "}, \"between_nodes\": ", between_nodes(counts));
 }
 
 std::string whole() {

@@ -95,8 +95,15 @@ struct SplitWish {
   int32_t color, key;
 };
 
+// Who compresses needs the parent's connections afterwards, too: they are lost with the exchange.
+double patience(const Entry& parent) {
+  const Config& settings = State::instance().settings;
+  return parent.evidence ? std::max(settings.agree_s, settings.setup_timeout_s) : settings.agree_s;
+}
+
 // All ranks of the parent do this, in no group of theirs together, if their children are to meet.
 Place place_of_split(Entry& parent, int color, int key) {
+  parent.background.wait();
   const std::lock_guard lock(parent.mutex);
   const uint64_t number = meeting(parent, runtime::kSplitSeed);
   Place place = as_parent(parent);
@@ -105,7 +112,7 @@ Place place_of_split(Entry& parent, int color, int key) {
   writer.put(Exchange::kSplit).put(SplitWish{color, key});
   std::vector<std::vector<std::byte>> table;
   try {
-    table = parent.star->all_gather(writer.finish(), State::instance().settings.agree_s);
+    table = parent.star->all_gather(writer.finish(), patience(parent));
   } catch (const Error& error) {
     parent.star.reset();
     parent.checks = false;  // its calls go on, not compared any more

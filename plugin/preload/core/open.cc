@@ -14,7 +14,11 @@ const slimccl_overlay kHooks = {
     SLIMCCL_HOOKS(SLIMCCL_HOOK)
 #undef SLIMCCL_HOOK
         .GroupStart = hooks::GroupStart,
-    .GroupEnd = hooks::GroupEnd, .GetLastError = hooks::GetLastError};
+    .GroupEnd = hooks::GroupEnd,
+    .GetLastError = hooks::GetLastError,
+    .Pause = hooks::Pause,
+    .Resume = hooks::Resume,
+    .Step = hooks::Step};
 
 const slimccl_overlay* refuse(const char** why, std::string text) {
   static std::string kept;
@@ -36,7 +40,15 @@ extern "C" __attribute__((visibility("default"))) const slimccl_overlay* slimccl
                       SLIMCCL_OVERLAY_ABI, "), the preloaded file of ", version, " (", abi,
                       "): install both from one build"));
     }
-    (void)overlay::State::instance();  // reads the settings
+    const overlay::State& state = overlay::State::instance();  // reads the settings
+    // A compressed call is several kernels of NCCL's: between communicators their order must be the
+    // one of the calls. Threads that call at once have no order, which NCCL then takes for an error
+    // unless it is told not to.
+    if (state.policy.compresses() &&
+        environment_variable("NCCL_LAUNCH_ORDER_IMPLICIT") == nullptr) {
+      set_environment_variable("NCCL_LAUNCH_ORDER_IMPLICIT", "1");
+      set_environment_variable("NCCL_LAUNCH_RACE_FATAL", "0");
+    }
     overlay::watch_for_exit();
     return &overlay::kHooks;
   } catch (const std::exception& error) {

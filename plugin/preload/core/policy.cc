@@ -1,6 +1,8 @@
 #include "core/policy.h"
 
-#include <utility>
+#include <algorithm>
+#include <cctype>
+#include <cstring>
 
 #include "base/error.h"
 #include "collectives/catalog.h"
@@ -10,9 +12,77 @@
 namespace slimccl::overlay {
 namespace {
 
+constexpr std::string_view kProfiles[] = {"exact", "audit", "auto", "zeropp"};
+
 // Sums, however they are scaled: ncclSum, ncclAvg and what ncclRedOpCreatePreMulSum makes.
 bool is_sum(ncclRedOp_t reduction) {
   return reduction != ncclProd && reduction != ncclMax && reduction != ncclMin;
+}
+
+bool may_compress(Operation op) {
+  return op == Operation::kAllGather || op == Operation::kReduceScatter ||
+         op == Operation::kAllReduce;
+}
+
+// Why a call is exact by its own arguments and its communicator's state; kCompressible: it is not.
+Reason objection(const Call& call, const Policy& policy, const Facts& facts) {
+  if (policy.profile == Profile::kExact) return Reason::kProfile;
+  if (facts.standing != Reason::kCompressible) return facts.standing;
+  if (call.op == Operation::kSend || call.op == Operation::kRecv) return Reason::kPointToPoint;
+  if (!may_compress(call.op)) return Reason::kOperation;
+  if (!quant::is_float(call.type)) return Reason::kType;
+  if (call.op != Operation::kAllGather && !is_sum(call.reduction)) return Reason::kReduction;
+  if (call.count == 0) return Reason::kEmpty;
+  if (elems_per_rank(call, facts.ranks) < policy.floor_elems) return Reason::kFloor;
+  if (facts.windowed) return Reason::kWindow;
+  if (facts.capturing) return Reason::kCapture;
+  if (facts.paused) return Reason::kPaused;
+  return Reason::kCompressible;
+}
+
+collectives::Shape shape_of(const Call& call) {
+  return {.op = collective_of(call.op), .type = call.type, .count = call.count};
+}
+
+// By the cost model. The real NCCL's exact call is taken to send what our exact row sends.
+bool exact_is_faster(const Call& call, const collectives::Row& row,
+                     const collectives::Codecs& codecs, const topology::Topology& topology,
+                     double net_bytes_per_s) {
+  const auto seconds = [&](const collectives::Row& each) {
+    return collectives::estimated_seconds(each, shape_of(call), topology, codecs, net_bytes_per_s,
+                                          collectives::kGpuRates);
+  };
+  return seconds(collectives::find_row(row.op, "exact")) <= seconds(row);
+}
+
+// The row that SLIMCCL_ALGO asks for; null if it asks for none that fits.
+const collectives::Row* asked_row(const collectives::Shape& shape, const Policy& policy,
+                                  const topology::Topology* topology) {
+  const std::string_view asked = collectives::overridden_row(shape.op, policy.algo);
+  if (asked.empty()) return nullptr;
+  const collectives::Row& row = collectives::find_row(shape.op, asked);
+  return topology == nullptr || row.fits(shape, *topology) ? &row : nullptr;
+}
+
+// The words of a communicator's name, in small letters.
+std::vector<std::string> words_of(std::string_view name) {
+  std::vector<std::string> words(1);
+  for (const char c : name) {
+    if (std::isalpha(static_cast<unsigned char>(c)) != 0) {
+      words.back() += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    } else if (!words.back().empty()) {
+      words.emplace_back();
+    }
+  }
+  return words;
+}
+
+// Whether a rule says how all calls of one operation on this communicator are taken.
+bool is_ruled(const Policy& policy, std::string_view comm, Operation op) {
+  return std::ranges::any_of(policy.rules, [&](const Rule& rule) {
+    return rule.op.value_or(op) == op && !rule.type && rule.min_elems <= policy.floor_elems &&
+           rule.max_elems == UINT64_MAX && glob_fits(rule.comm, comm);
+  });
 }
 
 }  // namespace
@@ -32,52 +102,105 @@ collectives::Collective collective_of(Operation op) {
   return {};
 }
 
+std::string_view name(Profile profile) { return kProfiles[static_cast<size_t>(profile)]; }
+
 Profile profile_from_name(std::string_view name) {
-  constexpr std::pair<std::string_view, Profile> kProfiles[] = {{"exact", Profile::kExact},
-                                                                {"audit", Profile::kAudit},
-                                                                {"auto", Profile::kAuto},
-                                                                {"zeropp", Profile::kZeropp}};
-  for (const auto& [known, profile] : kProfiles) {
-    if (name == known) return profile;
+  const auto* const found = std::ranges::find(kProfiles, name);
+  check(found != std::end(kProfiles), ncclInvalidUsage, "no profile \"", name,
+        "\": there are exact, audit, auto and zeropp");
+  return static_cast<Profile>(found - std::begin(kProfiles));
+}
+
+Policy policy_from(const Config& settings) {
+  collectives::check_overrides(settings.algo);
+  constexpr double kBytesPerGbit = 1e9 / 8;
+  return {.profile = profile_from_name(settings.profile),
+          .floor_elems = settings.floor_elems,
+          .net_bytes_per_s = settings.net_gbits * kBytesPerGbit,
+          .algo = settings.algo,
+          .rules = read_rules(settings.rules)};
+}
+
+Decision decide(const Call& call, const Policy& policy, const Facts& facts) {
+  if (const Reason why = objection(call, policy, facts); why != Reason::kCompressible) return {why};
+  const collectives::Row* const asked = asked_row(shape_of(call), policy, facts.topology);
+  const collectives::Row& row =
+      asked != nullptr ? *asked : collectives::find_row(collective_of(call.op), "two_hop");
+  const Rule* const rule =
+      first_rule(policy.rules, facts.comm, call.op, call.type, elems_per_rank(call, facts.ranks));
+  if (!row.lossy || (rule != nullptr && rule->treat == Treat::kExact)) return {Reason::kRule};
+  const auto treat = rule != nullptr ? std::optional(rule->treat) : std::nullopt;
+  Decision decision{.codecs = codecs_of(policy.profile, call.op, treat),
+                    .asks_evidence = rule == nullptr && policy.compresses(),
+                    .ruled_gradients = treat == Treat::kGradients};
+  if (asked == nullptr && facts.topology != nullptr &&
+      exact_is_faster(call, row, decision.codecs, *facts.topology, policy.net_bytes_per_s)) {
+    decision.reason = Reason::kExactIsFaster;
+    decision.codecs = {};
+  } else {
+    decision.reason = policy.audits() ? Reason::kCompressible : Reason::kCompressed;
+    decision.row = &row;
   }
-  throw Error(ncclInvalidUsage,
-              concat("no profile \"", name, "\": there are exact, audit, auto and zeropp"));
+  return decision;
 }
 
-Class class_of(Operation op) {
-  if (op == Operation::kAllGather) return Class::kWeights;
-  if (op == Operation::kReduceScatter || op == Operation::kAllReduce) return Class::kGradients;
-  return Class::kUnknown;
+bool gathers_in_nodes(const Policy& policy, const topology::Topology& topology) {
+  const auto* const row =
+      asked_row({.op = collectives::Collective::kAllGather, .type = ncclFloat, .count = 1}, policy,
+                &topology);
+  return row != nullptr && row->name == "node";
 }
 
-Reason classify(const Call& call, const Policy& policy, const Facts& facts) {
-  if (policy.profile == Profile::kExact) return Reason::kProfile;
-  if (facts.standing != Reason::kCompressible) return facts.standing;
-  if (call.op == Operation::kSend || call.op == Operation::kRecv) return Reason::kPointToPoint;
-  if (class_of(call.op) == Class::kUnknown) return Reason::kOperation;
-  if (!quant::is_float(call.type)) return Reason::kType;
-  if (call.op != Operation::kAllGather && !is_sum(call.reduction)) return Reason::kReduction;
-  if (call.count == 0) return Reason::kEmpty;
-  const auto divisor = static_cast<uint64_t>(call.op == Operation::kAllReduce ? facts.ranks : 1);
-  if ((call.count + divisor - 1) / divisor < policy.floor_elems) return Reason::kFloor;
-  if (facts.windowed) return Reason::kWindow;
-  if (facts.capturing) return Reason::kCapture;
-  if (facts.paused) return Reason::kPaused;
-  return policy.audits() ? Reason::kCompressible : Reason::kCompressed;
+Reason after_evidence(const Decision& decision, Profile profile, Evidence evidence) {
+  const bool asks = decision.asks_evidence && decision.reason == Reason::kCompressed;
+  if (!asks) return decision.reason;  // what is exact as it is faster needs no better reason
+  if (evidence == Evidence::kDemoted) return Reason::kImplausible;
+  if (profile == Profile::kAuto && evidence != Evidence::kPromoted) return Reason::kNoEvidence;
+  return decision.reason;
 }
 
-collectives::Codecs codecs_of(Profile profile, Operation op) {
+collectives::Codecs codecs_of(Profile profile, Operation op, std::optional<Treat> treat) {
   collectives::Codecs codecs = collectives::codecs_of_profile(collective_of(op));
-  if (op == Operation::kAllReduce && profile == Profile::kAuto) codecs.gather = quant::Codec::kQ8;
+  const bool sums = op != Operation::kAllGather, spreads = op != Operation::kReduceScatter;
+  const bool weights = treat == Treat::kWeights;
+  if (sums && weights) codecs.reduce = quant::Codec::kQ8;
+  if (sums && spreads && (weights || profile == Profile::kAuto)) codecs.gather = quant::Codec::kQ8;
   return codecs;
 }
 
-Savings savings(const Call& call, const Policy& policy, const topology::Topology& topology,
-                int rank) {
-  const collectives::Shape shape{
-      .op = collective_of(call.op), .type = call.type, .count = call.count};
-  return {rank_out_bytes(shape, topology, {}, rank),
-          rank_out_bytes(shape, topology, codecs_of(policy.profile, call.op), rank)};
+uint64_t elems_per_rank(const Call& call, int ranks) {
+  const auto divisor = static_cast<uint64_t>(call.op == Operation::kAllReduce ? ranks : 1);
+  return call.count / divisor + (call.count % divisor != 0 ? 1 : 0);
+}
+
+std::string activation_warning(const Policy& policy, std::string_view comm) {
+  if (policy.profile != Profile::kZeropp) return "";
+  const std::vector<std::string> words = words_of(comm);
+  const auto any_of = [&](std::initializer_list<std::string_view> some) {
+    return std::ranges::find_first_of(words, some) != words.end();
+  };
+  // "dp_shard_cp" is data parallel: what it gathers is weights.
+  if (any_of({"dp", "data", "fsdp", "ddp", "shard", "replicate"})) return "";
+  if (!any_of({"tp", "tensor", "sp", "sequence", "cp", "context", "ep", "expert", "mp", "model"})) {
+    return "";
+  }
+  const bool ruled = is_ruled(policy, comm, Operation::kAllGather) &&
+                     is_ruled(policy, comm, Operation::kReduceScatter) &&
+                     is_ruled(policy, comm, Operation::kAllReduce);
+  if (ruled) return "";
+  std::string pattern(comm);  // without what a line of rules takes for its own
+  std::ranges::replace_if(
+      pattern, [](char c) { return std::strchr(";:=*", c) != nullptr; }, '?');
+  return concat(
+      "its name says that activations travel by it; zeropp takes them for weights and "
+      "gradients and compresses them; set SLIMCCL_RULES=\"",
+      pattern, "=exact\" on all ranks if training suffers");
+}
+
+Savings savings(const Call& call, const collectives::Codecs& codecs,
+                const topology::Topology& topology, int rank) {
+  return {rank_out_bytes(shape_of(call), topology, {}, rank),
+          rank_out_bytes(shape_of(call), topology, codecs, rank)};
 }
 
 uint64_t element_bytes(ncclDataType_t type) noexcept {

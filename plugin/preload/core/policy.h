@@ -1,31 +1,42 @@
-// Whether a call would be compressed, and what that would save. Pure, so that all ranks conclude
-// alike: from the call's own arguments and from what they agreed on at set-up.
+// Whether a call is compressed, how, and what that saves. Pure, so that all ranks conclude alike:
+// from the call's own arguments and from what they agreed on. docs/policy.md says it for people.
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <string>
 #include <string_view>
+#include <vector>
 
-#include "collectives/plan.h"
+#include "base/config.h"
+#include "collectives/catalog.h"
 #include "core/counts.h"
+#include "core/rules.h"
 #include "slimccl/nccl.h"
 #include "topology/topology.h"
 
 namespace slimccl::overlay {
 
 enum class Profile : uint8_t { kExact, kAudit, kAuto, kZeropp };
+[[nodiscard]] std::string_view name(Profile profile);
 // Throws Error for a name that is none.
 [[nodiscard]] Profile profile_from_name(std::string_view name);
 
-// Equal on all ranks that agreed.
+// Equal on all ranks that agreed: settings_text() has all of it.
 struct Policy {
   Profile profile = Profile::kExact;
   uint64_t floor_elems = 65536;
+  double net_bytes_per_s = 1.25e9;  // between two nodes
+  std::string algo{};               // SLIMCCL_ALGO: rows of the catalogue by operation
+  std::vector<Rule> rules{};
 
   [[nodiscard]] bool audits() const noexcept { return profile == Profile::kAudit; }
   [[nodiscard]] bool compresses() const noexcept {
     return profile == Profile::kAuto || profile == Profile::kZeropp;
   }
 };
+// Reads the file of rules, if one is named. Throws Error if a setting cannot be used.
+[[nodiscard]] Policy policy_from(const Config& settings);
 
 // A call, in the words of the C interface. Send and recv, and what has no reduction: ncclSum.
 struct Call {
@@ -36,25 +47,49 @@ struct Call {
   int root = 0;
 };
 
-// What a call carries, as the profile zeropp takes it.
-enum class Class : uint8_t { kWeights, kGradients, kUnknown };
-[[nodiscard]] Class class_of(Operation op);
-
 // What a call's fate depends on besides its own arguments: alike on all ranks.
 struct Facts {
   Reason standing = Reason::kNotAgreed;  // kCompressible: the ranks agreed that it may compress
   int ranks = 0;
-  bool windowed = false;   // one of the buffers is registered as a window
-  bool capturing = false;  // the stream is being captured
-  bool paused = false;     // by slimcclPause
+  bool windowed = false;                         // one of the buffers is registered as a window
+  bool capturing = false;                        // the stream is being captured
+  bool paused = false;                           // by slimcclPause
+  std::string_view comm{};                       // the communicator's name
+  const topology::Topology* topology = nullptr;  // null: no estimate of what is faster
 };
 
-// kCompressed, kCompressible (profile audit), or why the call is exact.
-[[nodiscard]] Reason classify(const Call& call, const Policy& policy, const Facts& facts);
+// What the ranks know of a kind of call (evidence.h).
+enum class Evidence : uint8_t { kNone, kPromoted, kDemoted };
 
-// How a compressed call travels: q8 weights, q4s gradients; the finished sums of an all-reduce in
-// q8, under zeropp in q4s.
-[[nodiscard]] collectives::Codecs codecs_of(Profile profile, Operation op);
+struct Decision {
+  // kCompressed, kCompressible (profile audit), or why the call is exact.
+  Reason reason = Reason::kNotAgreed;
+  // How a compressed call travels; null: exact.
+  const collectives::Row* row = nullptr;
+  collectives::Codecs codecs{};
+  // `reason` holds if the evidence allows; ask for it with after_evidence().
+  bool asks_evidence = false;
+  bool ruled_gradients = false;  // a rule says that it carries gradients
+};
+// Worth keeping: the estimate takes longer than a call should.
+[[nodiscard]] Decision decide(const Call& call, const Policy& policy, const Facts& facts);
+// Whether its all-gathers, if they are compressed, take a communicator of each node.
+[[nodiscard]] bool gathers_in_nodes(const Policy& policy, const topology::Topology& topology);
+// The outcome. Under auto a kind of call must have been promoted, under zeropp not demoted.
+[[nodiscard]] Reason after_evidence(const Decision& decision, Profile profile, Evidence evidence);
+
+// How a compressed call travels. As weights: q8. As gradients: sums between nodes in q4s; the
+// finished sums of an all-reduce in q8, under zeropp in q4s. What is gathered is never coarser than
+// q8. Without a rule, all-gathers are weights and the others gradients.
+[[nodiscard]] collectives::Codecs codecs_of(Profile profile, Operation op,
+                                            std::optional<Treat> treat = {});
+
+// Elements of one rank's slice: what the floor and the rules count.
+[[nodiscard]] uint64_t elems_per_rank(const Call& call, int ranks);
+
+// Under zeropp: a warning, if the communicator's name says that activations travel by it, and no
+// rule speaks of it. Else empty.
+[[nodiscard]] std::string activation_warning(const Policy& policy, std::string_view comm);
 
 // Bytes that `rank` sends to other nodes in a call that is compressed or would be, by the two-level
 // scheme.
@@ -63,7 +98,7 @@ struct Savings {
 
   bool operator==(const Savings&) const = default;
 };
-[[nodiscard]] Savings savings(const Call& call, const Policy& policy,
+[[nodiscard]] Savings savings(const Call& call, const collectives::Codecs& codecs,
                               const topology::Topology& topology, int rank);
 
 // The catalogue's word for an operation that may be compressed.

@@ -1,6 +1,7 @@
 #include "core/record.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cstring>
 #include <type_traits>
@@ -97,8 +98,11 @@ Record record_from_bytes(ConstBytes bytes, std::string_view own_version) {
   return record;
 }
 
-std::string settings_text(const Config& config) {
-  return concat("profile=", config.profile, " floor=", config.floor_elems, " algo=", config.algo);
+std::string settings_text(const Policy& policy) {
+  std::array<char, 32> net{};  // all digits: what is equal as text must be equal
+  std::to_chars(net.data(), net.data() + net.size(), policy.net_bytes_per_s);
+  return concat("profile=", name(policy.profile), " floor=", policy.floor_elems,
+                " algo=", policy.algo, " net=", net.data(), " rules=", digest(policy.rules));
 }
 
 Verdict agree(std::span<const Record> records) {
@@ -106,7 +110,10 @@ Verdict agree(std::span<const Record> records) {
   if (verdict.standing == Reason::kVersion) return verdict;  // the rest was not read
   verdict.topology = runtime::topology_of(runtime::by_rank(records, &Record::node));
   verdict.families = runtime::families_of(runtime::by_rank(records, &Record::family));
+  verdict.name = records.front().name;
+  verdict.names_differ = difference(records, &Record::name);
   verdict.checks = records.front().checks != 0;
+  verdict.arena_bytes = std::ranges::min(records, {}, &Record::arena_bytes).arena_bytes;
   if (verdict.standing == Reason::kCompressible && verdict.topology->nodes() == 1) {
     verdict.standing = Reason::kOneNode;
     verdict.why = "all its ranks are on one node";

@@ -8,8 +8,7 @@
 #include <vector>
 
 #include "base/bytes.h"
-#include "base/config.h"
-#include "core/counts.h"
+#include "core/policy.h"
 #include "slimccl/nccl.h"
 #include "topology/topology.h"
 
@@ -35,8 +34,8 @@ struct Record {
 // Of another version only `version` is read. Throws Error if the bytes are no record.
 [[nodiscard]] Record record_from_bytes(ConstBytes bytes, std::string_view own_version);
 
-// The settings' part of a record.
-[[nodiscard]] std::string settings_text(const Config& config);
+// The settings' part of a record: all that decides whether and how a call is compressed.
+[[nodiscard]] std::string settings_text(const Policy& policy);
 
 // What all ranks conclude.
 struct Verdict {
@@ -46,6 +45,9 @@ struct Verdict {
   std::optional<topology::Topology> topology{};
   bool checks = false;                   // every call's arguments are compared first
   std::vector<ncclUniqueId> families{};  // by rank: where splits and shrinks may meet
+  uint64_t arena_bytes = 0;              // the least of all ranks
+  std::optional<std::string> name{};     // rank 0's: rules go by it on all ranks
+  std::string names_differ{};            // who calls it what; empty: all alike
 };
 // Records by rank, at least one.
 [[nodiscard]] Verdict agree(std::span<const Record> records);

@@ -65,11 +65,10 @@ void announce_process(const slimccl_nccl& nccl) {
     if (nccl.GetVersion != nullptr) (void)nccl.GetVersion(&version);
     const Config& settings = State::instance().settings;
     log::notice("overlay ", SLIMCCL_VERSION, " over NCCL ", version_text(version), " (", nccl.path,
-                "): profile ", settings.profile, ", every call is forwarded");
-    if (settings.profile == "zeropp" || settings.profile == "auto") {
-      log::warn("overlay: SLIMCCL_PROFILE=", settings.profile,
-                " does not compress over NCCL yet; it is taken as audit");
-    }
+                "): profile ", settings.profile, ", ",
+                State::instance().policy.compresses()
+                    ? "large calls between nodes are compressed if all ranks agree"
+                    : "every call is forwarded");
     for (const std::string& line : unknown_settings(environment_names())) log::warn(line);
   });
 }
@@ -86,7 +85,9 @@ void announce(const Entry& entry, bool warns, int speaker) {
 }
 
 std::string to_text(const Counts& counts, bool audits) {
-  std::string line = concat("forwarded ", counts.all_calls(), " calls");
+  const uint64_t compressed = counts.calls_because(Reason::kCompressed);
+  std::string line = concat("forwarded ", counts.all_calls() - compressed, " calls");
+  if (compressed > 0) line += concat(", compressed ", compressed);
   const char* separator = ": ";
   for (size_t op = 0; op < kOperations; ++op) {
     const uint64_t calls = counts.calls_of(static_cast<Operation>(op));
@@ -98,15 +99,18 @@ std::string to_text(const Counts& counts, bool audits) {
   }
   separator = "; exact: ";
   for (size_t reason = 0; reason < kReasons; ++reason) {
+    if (static_cast<Reason>(reason) == Reason::kCompressed) continue;
     const uint64_t calls = counts.calls_because(static_cast<Reason>(reason));
     if (calls == 0) continue;
     line += concat(separator, calls, " (", text(static_cast<Reason>(reason)), ")");
     separator = ", ";
   }
-  const uint64_t exact = Counts::read(counts.exact_bytes);
-  if (audits && exact > 0) {
-    line += concat("; of ", exact, " bytes to other nodes ", Counts::read(counts.compressed_bytes),
-                   " would be left");
+  const uint64_t exact = Counts::sum(counts.exact_bytes);
+  if (exact > 0) {
+    line += concat(
+        audits ? "; those that would be compressed sent " : "; those compressed would have sent ",
+        exact, " bytes to other nodes, and ", audits ? "would send " : "sent ",
+        Counts::sum(counts.compressed_bytes));
   }
   return line;
 }
@@ -141,7 +145,9 @@ void report_in_handler(int fd) noexcept {
   const State& state = State::instance();
   if (state.communicators == 0) return;
   std::array<uint64_t, kOperations> calls{};
+  uint64_t compressed = 0;
   const auto count = [&](const Counts& counts) {
+    compressed += counts.calls_because(Reason::kCompressed);
     for (size_t op = 0; op < kOperations; ++op)
       calls[op] += counts.calls_of(static_cast<Operation>(op));
   };
@@ -151,7 +157,8 @@ void report_in_handler(int fd) noexcept {
   for (const uint64_t some : calls) sum += some;
   Line line;
   line << "SLIMCCL NOTICE overlay: process " << static_cast<uint64_t>(getpid())
-       << " ended by SIGTERM: forwarded " << sum << " calls";
+       << " ended by SIGTERM: forwarded " << sum - compressed << " calls";
+  if (compressed > 0) line << ", compressed " << compressed;
   const char* separator = ": ";
   for (size_t op = 0; op < kOperations; ++op) {
     if (calls[op] == 0) continue;

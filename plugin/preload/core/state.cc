@@ -1,12 +1,10 @@
 #include "core/state.h"
 
-#include <pthread.h>
-
-#include <csignal>
 #include <thread>
 
 #include "base/error.h"
 #include "base/log.h"
+#include "core/background.h"
 #include "core/ending.h"
 #include "core/report.h"
 
@@ -17,16 +15,7 @@ State& State::instance() {
   return self;
 }
 
-namespace {
-
-// What would compress audits as yet.
-Profile profile_of(const Config& settings) {
-  return settings.profile == "exact" ? Profile::kExact : Profile::kAudit;
-}
-
-}  // namespace
-
-State::State() : settings(config()), policy{profile_of(settings), settings.floor_elems} {}
+State::State() : settings(config()), policy(policy_from(settings)) {}
 
 Entry& State::begin(const slimccl_nccl* nccl, ncclComm_t comm, int rank, int ranks,
                     std::string name) {
@@ -41,7 +30,7 @@ Entry& State::begin(const slimccl_nccl* nccl, ncclComm_t comm, int rank, int ran
 void State::introduce(Entry& entry, int rank, int ranks, std::string name) {
   entry.rank = rank;
   entry.ranks = ranks;
-  ++communicators;
+  entry.number = ++communicators;
   const std::lock_guard lock(entry.mutex);
   entry.name = std::move(name);
   announce_process(*entry.nccl.load());
@@ -87,6 +76,15 @@ ncclResult_t fail(ncclResult_t code, std::string text) noexcept {
   return code;
 }
 
+ncclResult_t fail_call(ncclResult_t code, const std::string& text) noexcept {
+  ThreadState& thread = ThreadState::current();
+  if (thread.depth > 0 && thread.group_failure == ncclSuccess) {
+    thread.group_failure = code;
+    thread.group_error = text;
+  }
+  return fail(code, text);
+}
+
 ncclResult_t note(ncclResult_t result) noexcept {
   if (result != ncclSuccess && result != ncclInProgress) [[unlikely]]
     ThreadState::current().ours = false;
@@ -110,17 +108,12 @@ void warn_of(std::string_view what, const std::exception& error) noexcept {
 
 void run_together(const std::vector<std::function<void()>>& tasks) {
   std::vector<std::thread> threads;
-  // The application's signals are not for our threads: they inherit the mask of this moment.
-  sigset_t all, old;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &old);
   size_t begun = 1;
   try {
-    for (; begun < tasks.size(); ++begun) threads.emplace_back(tasks[begun]);
+    for (; begun < tasks.size(); ++begun) threads.push_back(quiet_thread(tasks[begun]));
   } catch (const std::exception& error) {
     warn_of("cannot start a thread: ", error);
   }
-  pthread_sigmask(SIG_SETMASK, &old, nullptr);
   if (!tasks.empty()) tasks.front()();
   for (; begun < tasks.size(); ++begun) tasks[begun]();  // one after the other, then
   for (std::thread& thread : threads) thread.join();

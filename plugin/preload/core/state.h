@@ -7,6 +7,7 @@
 #include <exception>
 #include <functional>
 #include <mutex>
+#include <shared_mutex>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -27,8 +28,16 @@ class State {
   Table table;
   Counts ended;  // of communicators that are no more
   std::atomic<uint64_t> communicators{0};
+  std::atomic<int> paused{0};       // slimcclPause less slimcclResume; above 0 calls are exact
+  std::atomic<uint64_t> steps{0};   // slimcclStep
   std::atomic<bool> forked{false};  // this is a forked child: it only forwards
   std::once_flag announced, watched;
+  std::shared_mutex issuing;  // see RealLink
+
+  // What aborted communicators compressed with. Freeing GPU memory waits for all work of a device,
+  // and what an abort leaves there may never end: it is freed when the next communicator is set up.
+  std::mutex graves_mutex;
+  std::vector<std::shared_ptr<Compressor>> graves;
 
   std::mutex report_mutex;  // of the file that the report in JSON goes to
   // What ended communicators have for the report in JSON, joined by commas.
@@ -61,14 +70,19 @@ struct ThreadState {
   int depth = 0;  // of groups
   std::vector<Making> makings;
   std::vector<std::pair<Entry*, Call>> calls;  // of communicators that check them
-  std::string error;                           // of our last failure
-  bool ours = false;                           // the last failure was ours
+  std::vector<Compressed> compressed;          // of the group
+  ncclResult_t group_failure = ncclSuccess;    // ours, in a call of the group: it sends nothing
+  std::string group_error;
+  std::string error;  // of our last failure
+  bool ours = false;  // the last failure was ours
 
   static ThreadState& current() noexcept;
 };
 
 // Keeps the text for ncclGetLastError and returns `code`.
 ncclResult_t fail(ncclResult_t code, std::string text) noexcept;
+// The same of a call that carries data: if it is in a group, the group fails with it.
+ncclResult_t fail_call(ncclResult_t code, const std::string& text) noexcept;
 // The real NCCL's result, noted as the last failure if it is one.
 ncclResult_t note(ncclResult_t result) noexcept;
 // The error of a function that this NCCL does not have.

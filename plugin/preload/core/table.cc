@@ -4,27 +4,6 @@
 
 namespace slimccl::overlay {
 
-void Entry::reset() {
-  comm = nullptr;
-  nccl = nullptr;
-  standing = Reason::kNotAgreed;
-  checks = ended = joining = cancel = false;
-  rank = -1;
-  ranks = windows = 0;
-  counts.clear();
-  judged.fill({});
-  name.clear();
-  why.clear();
-  star.reset();
-  records.clear();
-  topology.reset();
-  families.clear();
-  own_family.reset();
-  meetings.clear();
-  checked = 0;
-  window_list.clear();
-}
-
 size_t Table::home(ncclComm_t comm) noexcept {
   const auto address = reinterpret_cast<uintptr_t>(comm);
   return static_cast<size_t>((address >> 4) * 0x9e3779b97f4a7c15ULL >> 51);

@@ -25,30 +25,33 @@ using CUkernel = CUkern_st*;
 using CUhostFn = void (*)(void* user_data);
 
 // X(name, value): the results that we name; the driver knows more.
-#define SLIMCCL_CUDA_RESULTS(X)         \
-  X(CUDA_SUCCESS, 0)                    \
-  X(CUDA_ERROR_INVALID_VALUE, 1)        \
-  X(CUDA_ERROR_OUT_OF_MEMORY, 2)        \
-  X(CUDA_ERROR_NOT_INITIALIZED, 3)      \
-  X(CUDA_ERROR_NO_DEVICE, 100)          \
-  X(CUDA_ERROR_INVALID_DEVICE, 101)     \
-  X(CUDA_ERROR_INVALID_IMAGE, 200)      \
-  X(CUDA_ERROR_INVALID_CONTEXT, 201)    \
-  X(CUDA_ERROR_NO_BINARY_FOR_GPU, 209)  \
-  X(CUDA_ERROR_INVALID_HANDLE, 400)     \
-  X(CUDA_ERROR_NOT_FOUND, 500)          \
-  X(CUDA_ERROR_NOT_READY, 600)          \
-  X(CUDA_ERROR_ILLEGAL_ADDRESS, 700)    \
-  X(CUDA_ERROR_MISALIGNED_ADDRESS, 716) \
-  X(CUDA_ERROR_LAUNCH_FAILED, 719)      \
-  X(CUDA_ERROR_NOT_PERMITTED, 800)      \
-  X(CUDA_ERROR_NOT_SUPPORTED, 801)      \
+#define SLIMCCL_CUDA_RESULTS(X)              \
+  X(CUDA_SUCCESS, 0)                         \
+  X(CUDA_ERROR_INVALID_VALUE, 1)             \
+  X(CUDA_ERROR_OUT_OF_MEMORY, 2)             \
+  X(CUDA_ERROR_NOT_INITIALIZED, 3)           \
+  X(CUDA_ERROR_NO_DEVICE, 100)               \
+  X(CUDA_ERROR_INVALID_DEVICE, 101)          \
+  X(CUDA_ERROR_INVALID_IMAGE, 200)           \
+  X(CUDA_ERROR_INVALID_CONTEXT, 201)         \
+  X(CUDA_ERROR_NO_BINARY_FOR_GPU, 209)       \
+  X(CUDA_ERROR_INVALID_HANDLE, 400)          \
+  X(CUDA_ERROR_NOT_FOUND, 500)               \
+  X(CUDA_ERROR_NOT_READY, 600)               \
+  X(CUDA_ERROR_ILLEGAL_ADDRESS, 700)         \
+  X(CUDA_ERROR_MISALIGNED_ADDRESS, 716)      \
+  X(CUDA_ERROR_LAUNCH_FAILED, 719)           \
+  X(CUDA_ERROR_NOT_PERMITTED, 800)           \
+  X(CUDA_ERROR_NOT_SUPPORTED, 801)           \
+  X(CUDA_ERROR_STREAM_CAPTURE_IMPLICIT, 906) \
   X(CUDA_ERROR_UNKNOWN, 999)
 
 // X(name, value): flags and attributes.
 #define SLIMCCL_CUDA_CONSTANTS(X)                     \
   X(CU_STREAM_DEFAULT, 0)                             \
   X(CU_STREAM_NON_BLOCKING, 1)                        \
+  X(CU_STREAM_CAPTURE_MODE_RELAXED, 2)                \
+  X(CU_STREAM_CAPTURE_STATUS_NONE, 0)                 \
   X(CU_EVENT_DEFAULT, 0)                              \
   X(CU_EVENT_DISABLE_TIMING, 2)                       \
   X(CU_STREAM_WAIT_VALUE_GEQ, 0)                      \
@@ -112,6 +115,8 @@ inline CUstream per_thread_stream() { return reinterpret_cast<CUstream>(uintptr_
   X(cuStreamDestroy, cuStreamDestroy_v2, CUstream stream)                                          \
   X(cuStreamSynchronize, cuStreamSynchronize, CUstream stream)                                     \
   X(cuStreamQuery, cuStreamQuery, CUstream stream)                                                 \
+  X(cuThreadExchangeStreamCaptureMode, cuThreadExchangeStreamCaptureMode, CUconstant* mode)        \
+  X(cuStreamIsCapturing, cuStreamIsCapturing, CUstream stream, CUconstant* status)                 \
   X(cuStreamWaitEvent, cuStreamWaitEvent, CUstream stream, CUevent event, unsigned flags)          \
   X(cuStreamWaitValue32, cuStreamWaitValue32_v2, CUstream stream, CUdeviceptr address,             \
     uint32_t value, unsigned flags)                                                                \

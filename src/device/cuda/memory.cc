@@ -1,8 +1,21 @@
 #include "device/cuda/memory.h"
 
+#include <dlfcn.h>
+
 #include "base/log.h"
 
 namespace slimccl::device {
+
+bool has_context() noexcept {
+  void* const handle = dlopen("libcuda.so.1", RTLD_NOW | RTLD_NOLOAD);
+  if (handle == nullptr) return false;
+  const auto get_current =
+      reinterpret_cast<CUresult (*)(CUcontext*)>(dlsym(handle, "cuCtxGetCurrent"));
+  CUcontext context = nullptr;
+  const bool has = get_current != nullptr && get_current(&context) == CUDA_SUCCESS;
+  dlclose(handle);
+  return has && context != nullptr;
+}
 
 int current_device(const Driver& driver) {
   CUcontext context = nullptr;
@@ -30,6 +43,14 @@ CurrentContext::CurrentContext(const Driver& driver, CUcontext context) : driver
 CurrentContext::~CurrentContext() {
   if (changed_ && driver_.cuCtxSetCurrent.result(before_) != CUDA_SUCCESS)
     log::warn("the CUDA context that was current before a call could not be made so again");
+}
+
+BesideCaptures::BesideCaptures(const Driver& driver) : driver_(driver) {
+  driver_.cuThreadExchangeStreamCaptureMode(&mode_);
+}
+
+BesideCaptures::~BesideCaptures() {
+  (void)driver_.cuThreadExchangeStreamCaptureMode.result(&mode_);
 }
 
 }  // namespace slimccl::device

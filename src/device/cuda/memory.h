@@ -6,6 +6,10 @@
 
 namespace slimccl::device {
 
+// Whether this thread has a context of the process's libcuda.so.1. Asked without loading the driver
+// and without starting CUDA (cuInit), which a process may want to do only after a fork.
+[[nodiscard]] bool has_context() noexcept;
+
 // The device that is current in this thread; -1: no context is.
 [[nodiscard]] int current_device(const Driver& driver);
 
@@ -29,6 +33,20 @@ class CurrentContext {
   const Driver& driver_;
   CUcontext before_ = nullptr;
   bool changed_ = false;
+};
+
+// While it lives, what this thread asks of CUDA does not disturb another thread that captures its
+// work into a graph: without it, taking memory or asking for an event would invalidate the capture.
+class BesideCaptures {
+ public:
+  explicit BesideCaptures(const Driver& driver);
+  BesideCaptures(const BesideCaptures&) = delete;
+  BesideCaptures& operator=(const BesideCaptures&) = delete;
+  ~BesideCaptures();
+
+ private:
+  const Driver& driver_;
+  CUconstant mode_ = CU_STREAM_CAPTURE_MODE_RELAXED;  // that of the thread in the meantime
 };
 
 }  // namespace slimccl::device

@@ -17,7 +17,7 @@ struct SourceRun {
   uint64_t stride_bytes;
   float scale;  // applied after decoding; exactly 1 is skipped
   Form form;
-  uint8_t unused;
+  bool device_scaled;  // by the batch's scale in device memory instead
   uint16_t count;
 };
 
@@ -38,7 +38,9 @@ struct FoldBatch {
   FoldJob jobs[kMaxJobs];
   SourceRun runs[kMaxRuns];
   uint32_t job_count;
-  uint32_t superblocks;  // of all jobs: the size of the grid
+  uint32_t superblocks;      // of all jobs: the size of the grid
+  const void* device_scale;  // one plain element, read when the kernel runs; or null
+  Form scale_form;           // of that element
 };
 static_assert(sizeof(FoldBatch) <= 4096, "the limit of kernel parameters");
 

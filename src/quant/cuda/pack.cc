@@ -20,6 +20,7 @@ void need_alignment(const char* what, const void* data, Form form) {
 // Whether `run` can take one more source: it may choose its stride with the second one.
 bool continues(const SourceRun& run, const SourceRun& next) {
   if (run.form != next.form || bits_of(run.scale) != bits_of(next.scale)) return false;
+  if (run.device_scaled != next.device_scaled) return false;
   if (run.count == std::numeric_limits<uint16_t>::max()) return false;
   const auto first = reinterpret_cast<uintptr_t>(run.data);
   const auto data = reinterpret_cast<uintptr_t>(next.data);
@@ -38,15 +39,36 @@ uint64_t used_runs(const FoldBatch& batch) {
   return last.first_run + last.runs;
 }
 
-// A launch with room for the fold, made if there is none.
-FoldBatch& room_for(std::vector<Launch>& launches, Form to, uint64_t runs, uint64_t blocks) {
+// A launch of that sink and scale with room for the fold, made if there is none.
+FoldBatch& room_for(std::vector<Launch>& launches, const Fold& fold, uint64_t runs,
+                    uint64_t blocks) {
+  const Form to = form_of(fold.sink.codec, fold.type);
+  const Form scale_form = form_of(Codec::kTensor, fold.type);
   for (Launch& launch : launches) {
-    if (launch.to == to && fits(launch.batch, used_runs(launch.batch), runs, blocks)) {
+    const FoldBatch& batch = launch.batch;
+    const bool same_scale = batch.device_scale == fold.device_scale &&
+                            (fold.device_scale == nullptr || batch.scale_form == scale_form);
+    if (launch.to == to && same_scale && fits(batch, used_runs(batch), runs, blocks)) {
       return launch.batch;
     }
   }
-  launches.push_back({to, {}});
-  return launches.back().batch;
+  FoldBatch& batch = launches.emplace_back(Launch{to, {}}).batch;
+  batch.device_scale = fold.device_scale;
+  batch.scale_form = scale_form;
+  return batch;
+}
+
+void check_device_scale(const Fold& fold) {
+  const auto& flags = fold.device_scaled;
+  ensure(flags.empty() || flags.size() == fold.sources.size(), "a CUDA fold of ",
+         fold.sources.size(), " sources with ", flags.size(),
+         " flags that say which of them are scaled from device memory");
+  if (fold.device_scale != nullptr) {
+    need_alignment("the scale", fold.device_scale, form_of(Codec::kTensor, fold.type));
+  } else {
+    ensure(std::ranges::find(flags, true) == flags.end(),
+           "a CUDA fold with sources that are scaled from device memory, and no address of it");
+  }
 }
 
 void add(FoldBatch& batch, const Fold& fold, const std::vector<SourceRun>& runs) {
@@ -63,14 +85,16 @@ void add(FoldBatch& batch, const Fold& fold, const std::vector<SourceRun>& runs)
 
 }  // namespace
 
-std::vector<SourceRun> merged(std::span<const Source> sources, ncclDataType_t type) {
+std::vector<SourceRun> merged(std::span<const Source> sources, ncclDataType_t type,
+                              std::span<const bool> device_scaled) {
   std::vector<SourceRun> runs;
-  for (const Source& source : sources) {
-    const SourceRun next = {.data = source.data,
+  for (size_t i = 0; i < sources.size(); ++i) {
+    const bool by_device = !device_scaled.empty() && device_scaled[i];
+    const SourceRun next = {.data = sources[i].data,
                             .stride_bytes = 0,
-                            .scale = source.scale,
-                            .form = form_of(source.codec, type),
-                            .unused = 0,
+                            .scale = by_device ? 1 : sources[i].scale,
+                            .form = form_of(sources[i].codec, type),
+                            .device_scaled = by_device,
                             .count = 1};
     need_alignment("a source", next.data, next.form);
     if (runs.empty() || !continues(runs.back(), next)) {
@@ -93,16 +117,16 @@ std::vector<Launch> packed(std::span<const Fold> folds) {
     ensure(!fold.sources.empty(), "CUDA fold without sources");
     ensure(is_float(fold.type), "CUDA fold of ", type_name(fold.type), " elements");
     if (fold.elems == 0) continue;
-    const Form to = form_of(fold.sink.codec, fold.type);
-    need_alignment("the sink", fold.sink.data, to);
-    const std::vector<SourceRun> runs = merged(fold.sources, fold.type);
+    need_alignment("the sink", fold.sink.data, form_of(fold.sink.codec, fold.type));
+    check_device_scale(fold);
+    const std::vector<SourceRun> runs = merged(fold.sources, fold.type, fold.device_scaled);
     check(runs.size() <= kMaxRuns, ncclInternalError, "a CUDA fold of ", fold.sources.size(),
           " sources that lie in ", runs.size(), " runs; a launch takes ", kMaxRuns,
           ": put messages at equal distances into one buffer, or fold in several steps");
     const uint64_t blocks = superblocks(fold.elems);
     check(blocks <= kMaxGrid, ncclInvalidArgument, "a CUDA fold of ", fold.elems,
           " elements; a launch takes ", kMaxGrid * kSuperblock, ": cut the tensor");
-    add(room_for(launches, to, runs.size(), blocks), fold, runs);
+    add(room_for(launches, fold, runs.size(), blocks), fold, runs);
   }
   return launches;
 }

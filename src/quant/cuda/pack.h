@@ -16,6 +16,10 @@ struct Fold {
   Sink sink;
   ncclDataType_t type;
   uint64_t elems;
+  // A scale in device memory, one element of `type`, that is read when the kernel runs: of those
+  // sources whose flag is true, instead of their own. No flags: of none. Both stay the caller's.
+  const void* device_scale = nullptr;
+  std::span<const bool> device_scaled = {};
 };
 
 struct Launch {
@@ -23,8 +27,10 @@ struct Launch {
   FoldBatch batch;
 };
 
-// In the same order, neighbours of one form and scale at equal distances joined.
-[[nodiscard]] std::vector<SourceRun> merged(std::span<const Source> sources, ncclDataType_t type);
+// In the same order, neighbours of one form and scale at equal distances joined. `device_scaled` as
+// in Fold.
+[[nodiscard]] std::vector<SourceRun> merged(std::span<const Source> sources, ncclDataType_t type,
+                                            std::span<const bool> device_scaled = {});
 
 // No fold may touch what another one writes: launches run in any order, and so do the jobs of one.
 // Folds of no elements are left out. Throws Error for a fold that one launch cannot hold.

@@ -22,7 +22,7 @@ Arena::Arena(const Driver& driver, int device, uint64_t bytes)
   driver.cuDevicePrimaryCtxRetain(&context_, device);  // for the life of the process, as the arena
   const CurrentContext current(driver, context_);
   word_ = reinterpret_cast<uint32_t*>(pin(kWordBytes + bytes));
-  *word_ = 0;
+  word_[0] = word_[1] = 0;
   memory_ = reinterpret_cast<std::byte*>(word_) + kWordBytes;
   driver.cuEventCreate(&end_, CU_EVENT_DISABLE_TIMING);
   driver.cuEventCreate(&joint_, CU_EVENT_DISABLE_TIMING);
@@ -99,6 +99,26 @@ ArenaPool::Turn& ArenaPool::turn(const Arena& arena) {
     driver_.cuEventCreate(&turn.last, CU_EVENT_DISABLE_TIMING);
   }
   return turn;
+}
+
+namespace {
+
+void grant(const Arena::Ticket& ticket) {
+  std::atomic_ref<uint32_t>(*ticket.word).store(ticket.number, std::memory_order_release);
+}
+
+}  // namespace
+
+void ArenaPool::Turn::arrive(const Arena::Ticket& ticket) {
+  const std::lock_guard lock(mutex);
+  arrived.push_back(ticket);
+  if (arrived.size() == 1) grant(ticket);
+}
+
+void ArenaPool::Turn::leave() {
+  const std::lock_guard lock(mutex);
+  arrived.pop_front();
+  if (!arrived.empty()) grant(arrived.front());
 }
 
 void ArenaPool::give(std::unique_ptr<Arena> arena) {

@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -49,6 +50,13 @@ class Arena {
   // What these streams do from now on waits until the release has come.
   void wait_for_release(device::CUstream stream, uint32_t number) const;
 
+  // For ArenaPool::Turn: the next call's place, granted by writing its number into the word.
+  struct Ticket {
+    uint32_t* word;
+    uint32_t number;
+  };
+  [[nodiscard]] Ticket next_ticket() noexcept { return {word_ + 1, ++last_ticket_}; }
+
   // What `stream` does from now on comes after all that was done before the last call of
   // mark_end().
   void wait_for_last(device::CUstream stream) const;
@@ -69,8 +77,8 @@ class Arena {
   const uint64_t bytes_;
   device::CUcontext context_ = nullptr;
   std::byte* memory_ = nullptr;
-  uint32_t* word_ = nullptr;  // the number of the last release
-  uint32_t last_number_ = 0;
+  uint32_t* word_ = nullptr;  // the number of the last release, and of the last turn granted
+  uint32_t last_number_ = 0, last_ticket_ = 0;
   device::CUevent end_ = nullptr, joint_ = nullptr;
   std::byte* more_ = nullptr;  // for messages; older and smaller ones may still be in use
   uint64_t more_bytes_ = 0;
@@ -86,11 +94,16 @@ class ArenaPool {
   [[nodiscard]] std::unique_ptr<Arena> take(int device, uint64_t bytes);
   void give(std::unique_ptr<Arena> arena);
 
-  // For the variant that runs one call at a time on a device: whoever enqueues one holds the lock
-  // meanwhile, and makes it wait for the event, which the one before has recorded.
+  // For the variant that runs one call at a time on a device. In call order: whoever enqueues one
+  // holds the lock meanwhile, and makes it wait for the event, which the one before has recorded.
+  // In the order of arrival: the first of those that have arrived runs; streams say so themselves.
   struct Turn {
     std::mutex mutex;
     device::CUevent last = nullptr;
+    std::deque<Arena::Ticket> arrived;
+
+    void arrive(const Arena::Ticket& ticket);
+    void leave();  // the one that runs
   };
   [[nodiscard]] Turn& turn(const Arena& arena);
 

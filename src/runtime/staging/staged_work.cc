@@ -39,6 +39,24 @@ void enqueue(const Driver& driver, CUstream stream, std::unique_ptr<HostStep> st
   (void)step.release();  // the host function's
 }
 
+// What a stream tells its device's turn: that it has reached a call, or is done with it.
+struct Visit {
+  ArenaPool::Turn& turn;
+  Arena::Ticket ticket;
+  bool arrives;
+};
+
+void run_visit(void* data) {
+  const std::unique_ptr<Visit> visit(static_cast<Visit*>(data));
+  visit->arrives ? visit->turn.arrive(visit->ticket) : visit->turn.leave();
+}
+
+void enqueue_visit(const Driver& driver, CUstream stream, const Visit& visit) {
+  auto kept = std::make_unique<Visit>(visit);
+  driver.cuLaunchHostFunc(stream, run_visit, kept.get());
+  (void)kept.release();  // the host function's
+}
+
 }  // namespace
 
 bool Staging::on_device(const void* memory) const {
@@ -217,7 +235,7 @@ void StagedWork::end() {
   }
 }
 
-void StagedWork::run_in_turn() {
+void StagedWork::run_in_call_order() {
   ArenaPool::Turn& turn = staging_->turn();
   const std::lock_guard lock(turn.mutex);
   const CurrentContext current(driver_, arena_.context());
@@ -225,6 +243,28 @@ void StagedWork::run_in_turn() {
   begin();
   end();
   driver_.cuEventRecord(turn.last, streams_.front());
+}
+
+void StagedWork::run_in_order_of_arrival() {
+  ArenaPool::Turn& turn = staging_->turn();
+  const CurrentContext current(driver_, arena_.context());
+  const CUstream stream = streams_.front();
+  // A communicator's own calls keep their order, whatever streams they are on.
+  for (size_t i = 1; i < streams_.size(); ++i) arena_.join(stream, streams_[i]);
+  arena_.wait_for_last(stream);
+  const Arena::Ticket ticket = arena_.next_ticket();
+  enqueue_visit(driver_, stream, {turn, ticket, true});
+  const auto leave = [&] { enqueue_visit(driver_, stream, {turn, ticket, false}); };
+  try {
+    driver_.cuStreamWaitValue32(stream, address_of(ticket.word), ticket.number,
+                                CU_STREAM_WAIT_VALUE_GEQ);
+    begin();
+    end();
+  } catch (const std::exception&) {
+    leave();
+    throw;
+  }
+  leave();
 }
 
 // After a refusal: what was enqueued may still use the arena.

@@ -54,9 +54,11 @@ class StagedWork {
   // After begin(). Throws Error if CUDA refuses something: what cannot be done any more fails the
   // communicator, so that no rank waits for it.
   void end();
-  // Both, after all that other communicators have enqueued on the device, and before what they
-  // will.
-  void run_in_turn();
+  // Both, while no call of another communicator runs on the device: after all that they have
+  // enqueued, and before what they will.
+  void run_in_call_order();
+  // Likewise, but after those whose streams have reached them before.
+  void run_in_order_of_arrival();
 
  private:
   struct Copy {

@@ -15,8 +15,8 @@
 
 namespace slimccl::runtime {
 
-// One call, ready to be enqueued. Buffers are device memory and stay valid until the stream has
-// passed the call.
+// One call, ready to be enqueued. Buffers are device memory, at any address, and stay valid until
+// the stream has passed the call.
 struct StreamCall {
   StreamTeam* team;
   collectives::Shape shape;  // the whole call: begin 0

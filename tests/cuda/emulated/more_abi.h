@@ -26,7 +26,6 @@ struct CUuuid {
   X(CUDA_ERROR_STREAM_CAPTURE_UNMATCHED, 903)       \
   X(CUDA_ERROR_STREAM_CAPTURE_UNJOINED, 904)        \
   X(CUDA_ERROR_STREAM_CAPTURE_ISOLATION, 905)       \
-  X(CUDA_ERROR_STREAM_CAPTURE_IMPLICIT, 906)        \
   X(CUDA_ERROR_CAPTURED_EVENT, 907)                 \
   X(CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD, 908)
 
@@ -40,8 +39,6 @@ struct CUuuid {
   X(CU_POINTER_ATTRIBUTE_RANGE_SIZE, 12)       \
   X(CU_STREAM_CAPTURE_MODE_GLOBAL, 0)          \
   X(CU_STREAM_CAPTURE_MODE_THREAD_LOCAL, 1)    \
-  X(CU_STREAM_CAPTURE_MODE_RELAXED, 2)         \
-  X(CU_STREAM_CAPTURE_STATUS_NONE, 0)          \
   X(CU_STREAM_CAPTURE_STATUS_ACTIVE, 1)        \
   X(CU_STREAM_CAPTURE_STATUS_INVALIDATED, 2)   \
   X(CU_GET_PROC_ADDRESS_SUCCESS, 0)            \
@@ -82,10 +79,8 @@ SLIMCCL_MORE_CUDA_CONSTANTS(SLIMCCL_CONSTANT)
   X(cuStreamGetFlags, cuStreamGetFlags, CUstream stream, unsigned* flags)                       \
   X(cuStreamBeginCapture, cuStreamBeginCapture_v2, CUstream stream, CUconstant mode)            \
   X(cuStreamEndCapture, cuStreamEndCapture, CUstream stream, CUgraph* graph)                    \
-  X(cuStreamIsCapturing, cuStreamIsCapturing, CUstream stream, CUconstant* status)              \
   X(cuStreamGetCaptureInfo, cuStreamGetCaptureInfo_v3, CUstream stream, CUconstant* status,     \
     uint64_t* id, CUgraph* graph, const CUgraphNode** nodes, const void** edges, size_t* count) \
-  X(cuThreadExchangeStreamCaptureMode, cuThreadExchangeStreamCaptureMode, CUconstant* mode)     \
   X(cuGraphDestroy, cuGraphDestroy, CUgraph graph)                                              \
   X(cuEventRecordWithFlags, cuEventRecordWithFlags, CUevent event, CUstream stream,             \
     unsigned flags)                                                                             \

@@ -2,7 +2,7 @@
 the host library and of the sink's form; all of it repeats."""
 import numpy as np
 
-from host import BF16, FORMS, FP16, FP32, PLAIN_BYTES, Q4S, Q8, Job, Run
+from host import BF16, FORMS, FP16, FP32, PLAIN_BYTES, Q4S, Q8, DeviceScale, Job, Run
 
 # With every remainder of 8, which is a thread's share.
 SIZES = (1, 2, 31, 45, 102, 2047, 2048, 2051, 4500)
@@ -156,6 +156,38 @@ def in_place(host, form):
             for source in same_size for elems in (100, 2048, 3001) for offset in (0, 3)]
 
 
+def device_scaled(host, form, scale):
+    """Each form of source scaled from device memory, alone and beside others with their own."""
+    def scaled(source, elems, count):
+        run = run_of(host, source, elems, count, source + count)
+        run.scale = scale
+        return run
+    return [Job(elems, runs) for source in ALL for elems in (45, 2051)
+            for runs in ([scaled(source, elems, 1)],
+                         [scaled(source, elems, 2), run_of(host, FP16, elems, 1, 2)])]
+
+
+def device_scale_fp32(host, form):
+    return device_scaled(host, form, DeviceScale(FP32, np.float32(-1 / 3).tobytes()))
+
+
+def device_scale_bf16(host, form):
+    return device_scaled(host, form, DeviceScale(BF16, bytes((0xCD, 0x3E))))
+
+
+def device_scale_fp16(host, form):
+    """A denormal one."""
+    return device_scaled(host, form, DeviceScale(FP16, bytes((0x21, 0x80))))
+
+
+def device_scale_of_one(host, form):
+    """It makes copies, in which NaN of any payload stay."""
+    one = DeviceScale(FP32, np.float32(1).tobytes())
+    return [Job(elems, [Run(form, [any_bytes(host.form_bytes(form, elems), elems)], one)])
+            for elems in (1, 8, 2053)] + device_scaled(host, form, one)
+
+
 SETS = {set_of.__name__: set_of for set_of in (
     copies, each_source_and_size, one_large_fold, several_sources, mixed_sources, misaligned,
-    special_values, any_bits, extreme_bits, extreme_factors, ties, in_place)}
+    special_values, any_bits, extreme_bits, extreme_factors, ties, in_place,
+    device_scale_fp32, device_scale_bf16, device_scale_fp16, device_scale_of_one)}

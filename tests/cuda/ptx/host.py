@@ -15,12 +15,22 @@ PLAIN_BYTES = (4, 2, 2)
 MESSAGE_ALIGN = 64
 
 
+@dataclasses.dataclass(frozen=True)
+class DeviceScale:
+    """A scale that the kernel reads: the bytes of one element of a plain form."""
+    form: int
+    element: bytes
+
+    def __str__(self):
+        return f"{FORMS[self.form]} {self.element.hex()} in device memory"
+
+
 @dataclasses.dataclass
 class Run:
     """Sources of one form that lie one behind the other. `offset` bytes from alignment."""
     form: int
     sources: list  # of np.uint8 arrays of equal length
-    scale: float = 1.0
+    scale: float | DeviceScale = 1.0  # of a batch's device scales there is one
     offset: int = 0
 
 
@@ -74,8 +84,9 @@ class Host:
                 ("batch_superblocks", ctypes.c_uint32, ctypes.c_void_p),
                 ("batch_add_job", ctypes.c_bool, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint64,
                  ctypes.c_uint32),
+                ("batch_set_device_scale", None, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32),
                 ("batch_add_run", ctypes.c_bool, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint64,
-                 ctypes.c_float, ctypes.c_uint32, ctypes.c_uint32),
+                 ctypes.c_float, ctypes.c_bool, ctypes.c_uint32, ctypes.c_uint32),
                 ("batch_fold", None, ctypes.c_void_p, ctypes.c_uint32)):
             getattr(c, name).restype, getattr(c, name).argtypes = result, arguments
         if c.form_count() != len(FORMS):
@@ -91,6 +102,7 @@ class Host:
         """The filled struct, and where each job's sink lies."""
         batch = ctypes.create_string_buffer(self.c.batch_bytes())
         self.c.batch_clear(batch)
+        self.put_device_scale(space, batch, jobs)
         sinks = []
         for job in jobs:
             places = [self.put_run(space, run) for run in job.runs]
@@ -99,11 +111,20 @@ class Host:
             if not self.c.batch_add_job(batch, sink, job.elems, job.saturate):
                 raise ValueError("too many jobs for a batch")
             for run, (address, stride) in zip(job.runs, places):
-                if not self.c.batch_add_run(batch, address, stride, run.scale, run.form,
-                                            len(run.sources)):
+                by_device = isinstance(run.scale, DeviceScale)
+                if not self.c.batch_add_run(batch, address, stride, 3.0 if by_device else run.scale,
+                                            by_device, run.form, len(run.sources)):
                     raise ValueError("too many runs for a batch")
             sinks.append(sink)
         return batch, sinks
+
+    def put_device_scale(self, space, batch, jobs):
+        scales = {run.scale for job in jobs for run in job.runs if isinstance(run.scale, DeviceScale)}
+        if len(scales) > 1:
+            raise ValueError("a batch has one scale in device memory")
+        for scale in scales:
+            address = space.put(np.frombuffer(scale.element, np.uint8))
+            self.c.batch_set_device_scale(batch, address, scale.form)
 
     @staticmethod
     def put_run(space, run):

@@ -8,6 +8,7 @@
 #include "quant/cuda/batch.h"
 #include "quant/kernels.h"
 #include "quant/layout.h"
+#include "quant/reduce.h"
 
 using namespace slimccl::quant;
 
@@ -19,6 +20,13 @@ constexpr ncclDataType_t kType = ncclFloat16;
 constexpr Codec kCodecs[] = {Codec::kFp32, Codec::kBf16, Codec::kTensor, Codec::kQ8, Codec::kQ4s};
 
 Codec codec_of(uint32_t form) { return kCodecs[form]; }
+
+constexpr ncclDataType_t kScaleTypes[] = {ncclFloat32, ncclBfloat16, ncclFloat16};  // by form
+
+float scale_of(const FoldBatch& batch, const SourceRun& run) {
+  if (!run.device_scaled) return run.scale;
+  return read_scalar(batch.device_scale, kScaleTypes[static_cast<int>(batch.scale_form)]).f32;
+}
 
 }  // namespace
 
@@ -34,6 +42,10 @@ uint64_t form_bytes(uint32_t form, uint64_t elems) {
 
 void batch_clear(FoldBatch* batch) { std::memset(batch, 0, sizeof(*batch)); }
 uint32_t batch_superblocks(const FoldBatch* batch) { return batch->superblocks; }
+void batch_set_device_scale(FoldBatch* batch, uint64_t address, uint32_t form) {
+  batch->device_scale = reinterpret_cast<const void*>(address);
+  batch->scale_form = static_cast<Form>(form);
+}
 
 // The runs of a job follow it: add_job, add_run, add_run, add_job ... False: no room.
 bool batch_add_job(FoldBatch* batch, uint64_t sink, uint64_t elems, uint32_t saturate) {
@@ -53,7 +65,7 @@ bool batch_add_job(FoldBatch* batch, uint64_t sink, uint64_t elems, uint32_t sat
 }
 
 bool batch_add_run(FoldBatch* batch, uint64_t data, uint64_t stride_bytes, float scale,
-                   uint32_t form, uint32_t count) {
+                   bool device_scaled, uint32_t form, uint32_t count) {
   FoldJob& job = batch->jobs[batch->job_count - 1];
   const uint32_t place = uint32_t{job.first_run} + job.runs;
   if (place == kMaxRuns) return false;
@@ -61,6 +73,7 @@ bool batch_add_run(FoldBatch* batch, uint64_t data, uint64_t stride_bytes, float
   run.data = reinterpret_cast<const void*>(data);
   run.stride_bytes = stride_bytes;
   run.scale = scale;
+  run.device_scaled = device_scaled;
   run.form = static_cast<Form>(form);
   run.count = static_cast<uint16_t>(count);
   ++job.runs;
@@ -77,7 +90,7 @@ void batch_fold(const FoldBatch* batch, uint32_t form) {
       const auto* data = static_cast<const std::byte*>(run.data);
       for (uint32_t k = 0; k < run.count; ++k) {
         const Codec codec = codec_of(static_cast<uint32_t>(run.form));
-        sources.push_back({data + k * run.stride_bytes, codec, run.scale});
+        sources.push_back({data + k * run.stride_bytes, codec, scale_of(*batch, run)});
       }
     }
     const Sink sink{static_cast<std::byte*>(job.sink), codec_of(form), job.saturate != 0};

@@ -10,6 +10,8 @@
 #include <new>
 #include <thread>
 
+#include "core/hooks.h"
+
 namespace {
 thread_local bool no_memory = false;
 }
@@ -41,8 +43,8 @@ const slimccl_nccl real = [] {
 
 ncclResult_t all_reduce(ncclComm_t comm) {
   return forward(&real, "AllReduce", &slimccl_nccl::AllReduce, comm,
-                 {Operation::kAllReduce, 1, ncclFloat}, nullptr, nullptr, nullptr, nullptr,
-                 size_t{1}, ncclFloat, ncclSum, comm, nullptr);
+                 {Operation::kAllReduce, 1, ncclFloat}, {}, nullptr, nullptr, size_t{1}, ncclFloat,
+                 ncclSum, comm, nullptr);
 }
 
 ncclComm_t handle(uintptr_t number) { return reinterpret_cast<ncclComm_t>(number << 12); }
@@ -56,6 +58,18 @@ TEST(OverlayForward, TwoThreadsThatSeeOneFirstShareItsEntry) {
   other.join();
   EXPECT_EQ(found[0], found[1]);
   EXPECT_EQ(state.communicators, before + 1);
+}
+
+TEST(OverlayHooks, APauseAndAStepAreTheStates) {
+  State& state = State::instance();
+  EXPECT_EQ(hooks::Pause(), ncclSuccess);
+  EXPECT_EQ(state.paused, 1);
+  EXPECT_EQ(hooks::Resume(), ncclSuccess);
+  EXPECT_EQ(hooks::Resume(), ncclInvalidUsage);
+  EXPECT_EQ(state.paused, 0);
+  const uint64_t steps = state.steps;
+  EXPECT_EQ(hooks::Step(), ncclSuccess);
+  EXPECT_EQ(state.steps, steps + 1);
 }
 
 TEST(OverlayForward, AForkedChildOnlyForwards) {
@@ -87,19 +101,6 @@ TEST(OverlayForward, WithoutMemoryItStillForwards) {
   EXPECT_EQ(unseen, ncclSuccess);
   EXPECT_EQ(calls, 2);
   EXPECT_EQ(missing_text, ncclInvalidUsage);
-}
-
-TEST(OverlayForward, AWindowIsOneWhateverOthersDo) {
-  Entry entry;
-  std::vector<char> buffers(200);
-  const auto begin = reinterpret_cast<uintptr_t>(buffers.data());
-  entry.window_list.push_back({nullptr, begin, begin + 100});
-  entry.windows = 1;
-  const std::lock_guard busy(entry.mutex);  // as while the ranks meet or compare
-  std::thread([&] {
-    EXPECT_FALSE(in_window(entry, &buffers[100], &buffers[199]));
-    EXPECT_TRUE(in_window(entry, &buffers[150], &buffers[99]));
-  }).join();
 }
 
 }  // namespace

@@ -185,6 +185,20 @@ TEST(OverlayHooks, TellTheLastErrorOfWhoFailed) {
   });
 }
 
+TEST(OverlayHooks, ResumeWithoutPauseIsAnErrorThatSaysSo) {
+  in_process([] {
+    const Core core;
+    EXPECT_EQ(core.hooks->Pause(), ncclSuccess);
+    EXPECT_EQ(core.hooks->Pause(), ncclSuccess);
+    EXPECT_EQ(core.hooks->Step(), ncclSuccess);
+    EXPECT_EQ(core.hooks->Resume(), ncclSuccess);
+    EXPECT_EQ(core.hooks->Resume(), ncclSuccess);
+    EXPECT_EQ(core.hooks->Resume(), ncclInvalidUsage);
+    EXPECT_THAT(core.hooks->GetLastError(&core.real, nullptr),
+                HasSubstr("slimcclResume: nothing is paused"));
+  });
+}
+
 TEST(OverlayHooks, AnIdWithoutATagIsExactAtOnce) {
   const std::string text = in_process([] {
     const Core core;

@@ -100,8 +100,11 @@ class Ranks(unittest.TestCase):
         report = os.path.join(self.folder, "report-%p.json")
         plain = self.run_ranks("basic")
         ranks = self.run_ranks("basic", preload=self.installed(),
-                               env={"SLIMCCL_PROFILE": "audit", "SLIMCCL_FLOOR": 1000, "SLIMCCL_REPORT": report})
+                               env={"SLIMCCL_PROFILE": "audit", "SLIMCCL_FLOOR": 1000, "SLIMCCL_NET_GBITS": 0.1,
+                                    "SLIMCCL_REPORT": report})
         self.assertEqual(self.sums(ranks), self.sums(plain))
+        self.assertIn("would be compressed between nodes; assumes 0.1 Gbit/s between nodes (SLIMCCL_NET_GBITS)",
+                      ranks[0].text)
         for rank in ranks:
             self.assert_live(rank, 12, "audit")
             with open(report.replace("%p", str(rank.process.pid))) as file:
@@ -115,6 +118,63 @@ class Ranks(unittest.TestCase):
             # 2x2: an all-reduce's two slices of partial sums and one result, a slice and so on.
             self.assertEqual(across["exact_bytes"], 4 * (2 * 32768 + 131072 + 131072 + 1000))
             self.assertLess(across["compressed_bytes"] * 3, across["exact_bytes"])
+            self.assertEqual({op: (across[op]["elements"], across[op]["exact_bytes"])
+                              for op in ("all_reduce", "reduce_scatter", "all_gather")},
+                             {"all_reduce": (1 << 17, 8 * 32768), "reduce_scatter": (1 << 17, 4 << 17),
+                              "all_gather": ((1 << 17) + 1000, 4 * 132072)})
+            self.assertEqual(across["compressed_bytes"], sum(one["compressed_bytes"] for one in across.values()
+                                                             if isinstance(one, dict)))
+
+    def traced(self, rank, pattern):
+        with open(pattern.replace("%p", str(rank.process.pid))) as file:
+            return [json.loads(line) for line in file]
+
+    def test_a_trace_has_every_call(self):
+        trace = os.path.join(self.folder, "trace-%p.jsonl")
+        for rank in self.same_as_without("basic", [12] * 4, env={"SLIMCCL_TRACE": trace}):
+            calls = self.traced(rank, trace)
+            self.assertEqual([call["op"] for call in calls],
+                             ["all_reduce"] * 3 + ["reduce_scatter", "all_gather", "broadcast", "broadcast", "reduce",
+                              "all_to_all", "send", "recv", "all_gather"])
+            self.assertEqual(calls[0], {"comm": 1, "name": "world", "rank": rank.rank, "ranks": 4, "nodes": "2x2",
+                                        "op": "all_reduce", "count": 1 << 17, "type": "fp32", "reduction": "avg",
+                                        "in_place": False, "stream": 0, "depth": 0})
+            self.assertEqual([call["in_place"] for call in calls], [index == 6 for index in range(12)])
+            self.assertEqual([call["depth"] for call in calls], [int(index > 8) for index in range(12)])
+            self.assertEqual((calls[2]["type"], calls[2]["reduction"], calls[6]["root"]), ("int32", "max", 3))
+
+    def test_a_trace_numbers_communicators(self):
+        trace = os.path.join(self.folder, "trace-%p.jsonl")
+        for rank in self.same_as_without("two_ranks", [2] * 4, env={"SLIMCCL_TRACE": trace}):
+            calls = self.traced(rank, trace)
+            self.assertEqual(sorted((call["rank"], call["ranks"]) for call in calls),
+                             [(2 * rank.rank, 8), (2 * rank.rank + 1, 8)])
+            self.assertEqual(sorted(call["comm"] for call in calls), [1, 2])
+            self.assertEqual([(call["in_place"], call["depth"]) for call in calls], [(True, 1)] * 2)
+
+    def test_a_trace_that_cannot_be_written_only_warns(self):
+        ranks = self.run_ranks("basic", preload=self.installed(), env={"SLIMCCL_TRACE": "/nowhere/at/all"})
+        self.assertEqual(self.sums(ranks), self.sums(self.run_ranks("basic")))
+        self.assertEqual(len(self.warnings(ranks)), 4)
+        for line in self.warnings(ranks):
+            self.assertIn("the trace SLIMCCL_TRACE ends: cannot open /nowhere/at/all: No such file", line)
+
+    def test_a_rule_decides_what_it_names(self):
+        report = os.path.join(self.folder, "report-%p.json")
+        ranks = self.run_ranks("basic", preload=self.installed(),
+                               env={"SLIMCCL_PROFILE": "audit", "SLIMCCL_FLOOR": 1000, "SLIMCCL_NET_GBITS": 0.1,
+                                    "SLIMCCL_RULES": "w*:all_gather=exact", "SLIMCCL_REPORT": report})
+        with open(report.replace("%p", str(ranks[0].process.pid))) as file:
+            calls = json.load(file)["total"]["calls"]
+        self.assertEqual(calls["all_gather"], {"rule": 2})
+        self.assertIn("would be compressed", calls["all_reduce"])
+
+    def test_rules_that_cannot_be_used_are_told_and_harm_nobody(self):
+        plain = self.run_ranks("basic")
+        ranks = self.run_ranks("basic", preload=self.installed(), env={"SLIMCCL_RULES": "w*=lossy"})
+        self.assertEqual(self.sums(ranks), self.sums(plain))
+        for rank in ranks:
+            self.assertRegex(rank.text, 'WARN .*rule "w\\*=lossy": .*expected exact, weights or gradients')
 
     def test_a_node_without_the_preload(self):
         plain = self.run_ranks("basic")
@@ -138,7 +198,7 @@ class Ranks(unittest.TestCase):
 
     def test_a_rank_with_other_settings(self):
         ranks = self.run_ranks("basic", preload=self.installed(), of_rank={1: {"SLIMCCL_FLOOR": 5}})
-        self.assert_exact_with_one_warning(ranks, r"ranks 0, 2, 3: profile=exact floor=65536 algo=; rank 1: .*floor=5")
+        self.assert_exact_with_one_warning(ranks, r"ranks 0, 2, 3: profile=exact floor=65536 .*; rank 1: .*floor=5")
 
     def test_no_tag_is_exact_at_once(self):
         ranks = self.run_ranks("basic", preload=self.installed(), env={"SLIMCCL_ID_TAG": 0})

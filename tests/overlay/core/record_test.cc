@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
+#include <unistd.h>
 
 #include <cstring>
 
@@ -52,6 +53,18 @@ TEST(OverlayRecord, DifferentSettingsAreExactAndNamed) {
   EXPECT_EQ(verdict.standing, Reason::kSettings);
   EXPECT_TRUE(verdict.warns);
   EXPECT_THAT(verdict.why, HasSubstr("ranks 0, 1, 3: profile=audit; rank 2: profile=exact"));
+}
+
+TEST(OverlayRecord, ItsNameIsRank0s) {
+  auto records = four_records();
+  for (Record& record : records) record.name = "dp";
+  EXPECT_EQ(agree(records).name, "dp");
+  EXPECT_EQ(agree(records).names_differ, "");
+  records[2].name = "tp";
+  const Verdict verdict = agree(records);
+  EXPECT_EQ(verdict.standing, Reason::kCompressible);
+  EXPECT_EQ(verdict.name, "dp");
+  EXPECT_EQ(verdict.names_differ, "ranks 0, 1, 3: dp; rank 2: tp");
 }
 
 TEST(OverlayRecord, KernelsThatFailToLoadOnOneRankAreExactAndNamed) {
@@ -187,9 +200,32 @@ TEST(OverlayReport, CountsByOperationAndReason) {
   sum += counts;
   EXPECT_EQ(to_text(sum, false),
             "forwarded 4 calls: all_reduce 4 (20 elements, 80 bytes); exact: 4 (under the floor)");
+  Counts::add(sum.calls[0][static_cast<size_t>(Reason::kCompressed)], 1);
+  Counts::add(sum.exact_bytes[0], 40);
+  Counts::add(sum.compressed_bytes[0], 10);
+  EXPECT_THAT(to_text(sum, false),
+              HasSubstr("; those compressed would have sent 40 bytes to other nodes, and sent 10"));
+  EXPECT_THAT(to_text(sum, true),
+              HasSubstr("; those that would be compressed sent 40 bytes to other nodes, and would "
+                        "send 10"));
   EXPECT_EQ(version_text(22809), "2.28.9");
   EXPECT_EQ(version_text(2708), "2.7.8");
   EXPECT_EQ(json_text("a\"b\\\n"), "\"a\\\"b\\\\ \"");
+}
+
+TEST(OverlayReport, ASignalsLineSaysHowManyWereCompressed) {
+  State& state = State::instance();
+  const uint64_t communicators = state.communicators.exchange(1);
+  Counts::add(state.ended.calls[0][static_cast<size_t>(Reason::kFloor)], 2);
+  Counts::add(state.ended.calls[0][static_cast<size_t>(Reason::kCompressed)], 3);
+  int ends[2];
+  ASSERT_EQ(pipe(ends), 0);
+  report_in_handler(ends[1]);
+  char text[1000] = {};
+  EXPECT_GT(read(ends[0], text, sizeof text - 1), 0);
+  EXPECT_THAT(std::string(text), HasSubstr(" calls, compressed 3: all_reduce "));
+  for (const int end : ends) close(end);
+  state.communicators = communicators;
 }
 
 }  // namespace

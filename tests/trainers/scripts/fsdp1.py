@@ -12,7 +12,8 @@ shard = functools.partial(FullyShardedDataParallel, auto_wrap_policy=ModuleWrapP
                           device_id=device, use_orig_params=True)
 if chosen.bf16:
     shard = functools.partial(shard, mixed_precision=MixedPrecision(
-        param_dtype=torch.bfloat16, reduce_dtype=torch.float32, buffer_dtype=torch.bfloat16))
+        param_dtype=torch.bfloat16, reduce_dtype=gpt.reduce_dtype(chosen),
+        buffer_dtype=torch.bfloat16))
 model = shard(gpt.GPT(chosen.width, chosen.blocks))
 optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
 for step, text in enumerate(gpt.batches(chosen, device)):

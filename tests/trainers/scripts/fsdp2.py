@@ -8,7 +8,7 @@ device = gpt.start(chosen)
 model = gpt.GPT(chosen.width, chosen.blocks).to(device)
 policy = MixedPrecisionPolicy()
 if chosen.bf16:
-    policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+    policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=gpt.reduce_dtype(chosen))
 for block in model.blocks:
     fully_shard(block, mp_policy=policy)
 fully_shard(model, mp_policy=policy)

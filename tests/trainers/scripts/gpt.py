@@ -50,8 +50,14 @@ def options():
     parser.add_argument("--blocks", type=int, default=2)
     parser.add_argument("--batch", type=int, default=4, help="sequences a rank and step")
     parser.add_argument("--bf16", action="store_true", help="bf16 parameters and activations")
+    parser.add_argument("--reduce", choices=("fp32", "bf16"), default="fp32",
+                        help="with --bf16: how FSDP reduces gradients")
     parser.add_argument("--eager", action="store_true", help="connect NCCL in init_process_group")
     return parser.parse_args()
+
+
+def reduce_dtype(chosen):
+    return torch.bfloat16 if chosen.reduce == "bf16" else torch.float32
 
 
 def start(chosen):
@@ -80,11 +86,10 @@ def loss_of(model, text):
 
 
 def report(step, loss):
-    """All bits of the mean loss, from rank 0."""
+    """All bits of the mean loss."""
     mean = loss.detach().float().clone()
     dist.all_reduce(mean, op=dist.ReduceOp.AVG)
-    if dist.get_rank() == 0:
-        print(f"step {step} loss {mean.item().hex()} = {mean.item():.6f}", flush=True)
+    print(f"step {step} loss {mean.item().hex()} = {mean.item():.6f}", flush=True)
 
 
 def finish(parameters):

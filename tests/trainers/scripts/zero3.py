@@ -5,6 +5,7 @@ import gpt
 chosen = gpt.options()
 device = gpt.start(chosen)
 deepspeed.init_distributed("nccl")
+bucket = 15 * chosen.width**2  # elements: a block of the model and a bit
 config = {
     "train_micro_batch_size_per_gpu": chosen.batch,
     "gradient_clipping": 1.0,
@@ -16,8 +17,8 @@ config = {
     "zero_optimization": {
         "stage": 3,
         "stage3_param_persistence_threshold": 0,
-        "stage3_prefetch_bucket_size": 50_000,
-        "reduce_bucket_size": 50_000,
+        "stage3_prefetch_bucket_size": bucket,
+        "reduce_bucket_size": bucket,
     },
     "steps_per_print": 1000,
 }

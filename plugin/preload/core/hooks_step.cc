@@ -1,0 +1,28 @@
+// What a trainer says between its collective calls: of the process, so of no NCCL.
+#include "base/error.h"
+#include "base/pause.h"
+#include "core/hooks.h"
+#include "core/state.h"
+
+namespace slimccl::overlay::hooks {
+
+ncclResult_t Pause() {
+  ++State::instance().paused;
+  return ncclSuccess;
+}
+
+ncclResult_t Resume() {
+  if (take_back_pause(State::instance().paused)) return ncclSuccess;
+  try {
+    return fail(ncclInvalidUsage, concat("slimcclResume: ", kNotPaused));
+  } catch (const std::exception&) {  // no memory for the text
+    return fail(ncclInvalidUsage, "");
+  }
+}
+
+ncclResult_t Step() {
+  ++State::instance().steps;
+  return ncclSuccess;
+}
+
+}  // namespace slimccl::overlay::hooks
