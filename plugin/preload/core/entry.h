@@ -43,7 +43,7 @@ struct Entry {
   std::atomic<bool> checks{false}, ended{false}, joining{false};
   std::atomic<bool> cancel{false};  // ends a meeting under way
   std::atomic<int> rank{-1}, ranks{0};
-  std::atomic<int> windows{0};      // registered, which all ranks do alike
+  std::atomic<int> windows{0};      // ever registered, which all ranks do alike
   std::atomic<uint64_t> number{0};  // of this process's communicators, in the order of their making
   Counts counts;
   Scalars scalars;

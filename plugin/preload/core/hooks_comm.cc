@@ -132,13 +132,8 @@ ncclResult_t CommWindowRegister(const slimccl_nccl* real, ncclComm_t comm, void*
 ncclResult_t CommWindowDeregister(const slimccl_nccl* real, ncclComm_t comm, ncclWindow_t window) {
   real = State::instance().maker_of(real, comm);
   SLIMCCL_HAVE(CommWindowDeregister);
-  const ncclResult_t result = note(real->CommWindowDeregister(comm, window));
-  const State& state = State::instance();
-  Entry* entry = state.table.find(comm);
-  if (result == ncclSuccess && entry != nullptr && !state.forked && entry->windows > 0) {
-    --entry->windows;
-  }
-  return result;
+  // Not collective (an allocator that gives memory back calls it): its communicator stays exact.
+  return note(real->CommWindowDeregister(comm, window));
 }
 
 ncclResult_t RedOpCreatePreMulSum(const slimccl_nccl* real, ncclRedOp_t* op, void* scalar,

@@ -74,8 +74,7 @@ ncclResult_t GroupEnd(const slimccl_nccl* real) {
     if (bad == ncclSuccess && !begun.calls.empty()) bad = check_group(begun.calls);
     if (bad != ncclSuccess) {
       // The real group ends without anything being sent; with null it would end as ever.
-      ncclSimInfo_t info = NCCL_SIM_INFO_INITIALIZER;
-      (void)real->GroupSimulateEnd(&info);
+      drop_group(*real);
       return begun.failure == ncclSuccess ? bad : fail(bad, begun.error);
     }
   }

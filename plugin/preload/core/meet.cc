@@ -186,6 +186,7 @@ ncclResult_t meet(Entry& entry, const ncclUniqueId& place, ncclComm_t* comm) {
   }
   entry.joining = false;
   if (entry.cancel) {
+    entry.set_compressor(nullptr);
     *comm = nullptr;
     return fail(ncclInvalidUsage,
                 "this communicator was ended by another thread while it was being set up");

@@ -6,6 +6,14 @@
 
 namespace slimccl::overlay {
 
+void drop_group(const slimccl_nccl& nccl) noexcept {
+  // A simulation that succeeds leaves messages queued, for the next group to send. One that is
+  // refused drops them: so it gets what NCCL takes for no ncclSimInfo_t.
+  ncclSimInfo_t info = NCCL_SIM_INFO_INITIALIZER;
+  info.magic = 0;
+  (void)(nccl.GroupSimulateEnd != nullptr ? nccl.GroupSimulateEnd(&info) : nccl.GroupEnd());
+}
+
 void RealLink::need_open() const {
   check(!closed_, ncclInvalidUsage, "this communicator was ended by another thread during a call");
 }
@@ -50,9 +58,7 @@ void RealLink::finish() {
 }
 
 void RealLink::cancel() noexcept {
-  // Drops what has been issued; an end would send it, maybe on a communicator that is being freed.
-  ncclSimInfo_t info = NCCL_SIM_INFO_INITIALIZER;
-  (void)(nccl_.GroupSimulateEnd != nullptr ? nccl_.GroupSimulateEnd(&info) : nccl_.GroupEnd());
+  drop_group(nccl_);  // an end would send it, maybe on a communicator that is being freed
   issuing_.unlock_shared();
 }
 

@@ -11,6 +11,10 @@
 
 namespace slimccl::overlay {
 
+// Ends this thread's group in the real NCCL, at its outermost level, without sending anything of
+// it.
+void drop_group(const slimccl_nccl& nccl) noexcept;
+
 class RealLink final : public runtime::StreamLink {
  public:
   // `issuing` is held shared while messages are handed to the real NCCL, by all links of the

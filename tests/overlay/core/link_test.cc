@@ -26,7 +26,10 @@ const slimccl_nccl fake = [] {
   nccl.path = "/fake/libnccl.so.2";
   nccl.GroupStart = [] { return calls += "start ", ncclSuccess; };
   nccl.GroupEnd = [] { return calls += "end ", ncclSuccess; };
-  nccl.GroupSimulateEnd = [](ncclSimInfo_t*) { return calls += "drop ", ncclSuccess; };
+  // As the real one: what it takes for no ncclSimInfo_t it refuses, and drops the group.
+  nccl.GroupSimulateEnd = [](ncclSimInfo_t* info) {
+    return calls += info->magic == 0 ? "drop " : "keep ", ncclSuccess;
+  };
   nccl.Send = [](const void*, size_t bytes, ncclDataType_t type, int peer, ncclComm_t,
                  cudaStream_t) {
     calls += concat("send ", bytes, " of ", static_cast<int>(type), " to ", peer, " ");
