@@ -20,17 +20,28 @@ bool is_integer(ncclDataType_t type) { return type <= ncclUint64; }
 
 ncclRedOp_t Reductions::create(const void* scalar, ncclDataType_t type,
                                ncclScalarResidence_t residence) {
+  const auto op = static_cast<ncclRedOp_t>(next_id++);
+  add(op, scalar, type, residence);
+  return op;
+}
+
+void Reductions::add(ncclRedOp_t op, const void* scalar, ncclDataType_t type,
+                     ncclScalarResidence_t residence) {
   check(scalar != nullptr, ncclInvalidArgument, "scalar is null");
   check(residence == ncclScalarDevice || residence == ncclScalarHostImmediate, ncclInvalidArgument,
         "residence ", static_cast<int>(residence),
         " is neither ncclScalarDevice (0) nor ncclScalarHostImmediate (1)");
   (void)quant::type_bytes(type);  // throws for what is no type
   const bool now = residence == ncclScalarHostImmediate;
+  const PreMulSum operation{type, now ? quant::read_scalar(scalar, type) : quant::Scalar{},
+                            now ? nullptr : scalar};
   const std::lock_guard lock(mutex_);
-  const int id = next_id++;
-  operations_[id] = {type, now ? quant::read_scalar(scalar, type) : quant::Scalar{},
-                     now ? nullptr : scalar};
-  return static_cast<ncclRedOp_t>(id);
+  operations_[op] = operation;
+}
+
+void Reductions::clear() noexcept {
+  const std::lock_guard lock(mutex_);
+  operations_.clear();
 }
 
 void Reductions::destroy(ncclRedOp_t op) {

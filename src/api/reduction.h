@@ -16,7 +16,11 @@ class Reductions {
   // a call runs.
   [[nodiscard]] ncclRedOp_t create(const void* scalar, ncclDataType_t type,
                                    ncclScalarResidence_t residence);
+  // The same for an operation that another library has made, and named.
+  void add(ncclRedOp_t op, const void* scalar, ncclDataType_t type,
+           ncclScalarResidence_t residence);
   void destroy(ncclRedOp_t op);
+  void clear() noexcept;
   // Throws Error for an operation that is unknown, not of this communicator, or of another type.
   // What is returned does not need the operation any more.
   [[nodiscard]] runtime::HowReduced resolve(ncclRedOp_t op, ncclDataType_t type, int ranks) const;

@@ -20,6 +20,12 @@ class Error : public std::runtime_error {
   ncclResult_t code_;
 };
 
+// What NCCL's callers get of it: another exception is the system's, out of memory mostly.
+[[nodiscard]] inline ncclResult_t code_of(const std::exception& failure) noexcept {
+  const auto* const ours = dynamic_cast<const Error*>(&failure);
+  return ours != nullptr ? ours->code() : ncclSystemError;
+}
+
 // Joins its arguments as a stream would; g++ 12 has no std::format.
 template <class... Parts>
 [[nodiscard]] std::string concat(const Parts&... parts) {

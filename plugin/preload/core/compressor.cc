@@ -8,28 +8,11 @@
 #include "core/kernels.h"
 #include "core/state.h"
 #include "device/cuda/memory.h"
-#include "quant/reduce.h"
 #include "runtime/in_place.h"
 #include "runtime/stream/stream_executor.h"
 
 namespace slimccl::overlay {
 namespace {
-
-using collectives::Scaling;
-
-// How the call's sum is scaled, and by what.
-void set_scale(Compressed& one, Entry& entry, const Call& call) {
-  if (call.op == Operation::kAllGather || call.reduction == ncclSum) return;
-  if (call.reduction == ncclAvg) {
-    one.shape.scaling = Scaling::kUniform;
-    one.scale = quant::reciprocal(entry.ranks).f32;
-    return;
-  }
-  const PreMulScale scale = entry.scalars.scale_of(call.reduction, call.type);
-  one.shape.scaling = Scaling::kPerRank;
-  one.scale = scale.value;
-  one.device_scale = scale.device;
-}
 
 Compressed prepare(Entry& entry, const Call& call, const Outcome& outcome, const Buffers& buffers) {
   Compressed one{.compressor = entry.compressor_now(),
@@ -44,7 +27,12 @@ Compressed prepare(Entry& entry, const Call& call, const Outcome& outcome, const
   check(one.compressor != nullptr, ncclInvalidUsage, "this communicator was ended");
   check(buffers.from != nullptr && buffers.into != nullptr, ncclInvalidArgument, name(call.op),
         ": ", buffers.from == nullptr ? "sendbuff" : "recvbuff", " is null");
-  set_scale(one, entry, call);
+  if (call.op != Operation::kAllGather) {
+    const auto how = entry.reductions.resolve(call.reduction, call.type, entry.ranks);
+    one.shape.scaling = how.scaling;
+    one.scale = how.scale.f32;
+    one.device_scale = how.device_scalar;
+  }
   const runtime::Call whole{.op = one.shape.op,
                             .type = call.type,
                             .count = call.count,
@@ -84,7 +72,7 @@ void enqueue_calls(const std::vector<Compressed>& calls) {
   teams.erase(first, last);
   std::vector<std::unique_lock<std::mutex>> locks;
   for (runtime::StreamTeam* team : teams) locks.emplace_back(team->mutex());
-  for (const Compressed& one : calls) one.entry->need_whole();
+  for (const Compressed& one : calls) one.entry->need_whole();  // others may have called since
   for (const auto& [nccl, stream_calls] : copies) runtime::enqueue(stream_calls);
 }
 
@@ -142,17 +130,14 @@ std::shared_ptr<Compressor> make_compressor(const slimccl_nccl& nccl, ncclComm_t
 ncclResult_t compress(Entry& entry, const Call& call, const Outcome& outcome,
                       const Buffers& buffers) noexcept {
   try {
-    entry.need_whole();
     std::vector<Compressed> one;
     one.push_back(prepare(entry, call, outcome, buffers));
     ThreadState& thread = ThreadState::current();
     if (thread.depth == 0) return enqueue_all(one);
     thread.compressed.push_back(std::move(one.front()));
     return ncclSuccess;
-  } catch (const Error& error) {
-    return fail_call(error.code(), error.what());
   } catch (const std::exception& error) {
-    return fail_call(ncclSystemError, error.what());
+    return fail_call(code_of(error), error.what());
   }
 }
 
@@ -163,13 +148,13 @@ ncclResult_t enqueue_all(const std::vector<Compressed>& calls) noexcept {
   try {
     enqueue_calls(calls);
     return ncclSuccess;
-  } catch (const Error& error) {
-    result = error.code();
-    text = error.what();
   } catch (const std::exception& error) {
+    result = code_of(error);
     text = error.what();
   }
-  for (const Compressed& one : calls) one.entry->break_off(result, text);
+  for (const Compressed& one : calls) {
+    one.entry->break_off(result, concat("an earlier compressed call failed half-way: ", text));
+  }
   return fail(result, std::move(text));
 }
 

@@ -19,8 +19,7 @@ void Entry::break_off(ncclResult_t code, const std::string& text) noexcept {
   const std::lock_guard lock(compressor_mutex_);
   if (broken) return;
   try {
-    broken_text_ =
-        concat("an earlier compressed call failed half-way: ", text, "; abort this communicator");
+    broken_text_ = concat(text, "; abort this communicator");
   } catch (const std::exception&) {  // no memory for the text
   }
   broken_code_ = code;
@@ -41,7 +40,7 @@ void Entry::reset() {
   number = 0;
   ranks = windows = 0;
   counts.clear();
-  scalars.clear();
+  reductions.clear();
   judged.fill({});
   evidence.reset();
   name.clear();

@@ -15,22 +15,30 @@
 #include <string>
 #include <vector>
 
+#include "api/reduction.h"
 #include "core/background.h"
 #include "core/compressor.h"
 #include "core/counts.h"
 #include "core/evidence.h"
 #include "core/policy.h"
 #include "core/record.h"
-#include "core/scalars.h"
 #include "overlay.h"
 #include "runtime/bootstrap.h"
 
 namespace slimccl::overlay {
 
+// What may change from one call to the next that is like it.
+struct Moment {
+  bool windowed = false, paused = false, capturing = false;
+
+  bool operator==(const Moment&) const = default;
+};
+
 // The outcome for calls of one kind, kept because its formula takes longer than a call should.
 struct Judged {
   Call call{};
-  bool windowed = false, known = false;
+  Moment moment{};
+  bool known = false;
   Decision decision{};
   Savings saved{};
 };
@@ -46,12 +54,13 @@ struct Entry {
   std::atomic<int> windows{0};      // ever registered, which all ranks do alike
   std::atomic<uint64_t> number{0};  // of this process's communicators, in the order of their making
   Counts counts;
-  Scalars scalars;
+  api::Reductions reductions;  // that its program has made
 
   // What compressed calls need; null if none is. Any thread.
   [[nodiscard]] std::shared_ptr<Compressor> compressor_now() const;
   void set_compressor(std::shared_ptr<Compressor> compressor);
-  // A compressed call failed half-way: need_whole() throws that Error from now on. Any thread.
+  // What its ranks do next is no longer alike: need_whole() throws that Error from now on. Any
+  // thread.
   void break_off(ncclResult_t code, const std::string& text) noexcept;
   void need_whole() const {
     if (broken.load(std::memory_order_acquire)) [[unlikely]]

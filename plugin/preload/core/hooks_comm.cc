@@ -1,4 +1,5 @@
 // How communicators begin and end, and what belongs to them.
+#include "base/error.h"
 #include "base/log.h"
 #include "core/ending.h"
 #include "core/hooks.h"
@@ -145,7 +146,7 @@ ncclResult_t RedOpCreatePreMulSum(const slimccl_nccl* real, ncclRedOp_t* op, voi
   State& state = State::instance();
   if (result != ncclSuccess || comm == nullptr || state.forked) return result;
   try {
-    state.entry_of(real, comm).scalars.add(*op, scalar, type, residence);
+    state.entry_of(real, comm).reductions.add(*op, scalar, type, residence);
   } catch (const std::exception& error) {
     warn_of("a PreMulSum is not known: ", error);
   }
@@ -157,7 +158,10 @@ ncclResult_t RedOpDestroy(const slimccl_nccl* real, ncclRedOp_t op, ncclComm_t c
   SLIMCCL_HAVE(RedOpDestroy);
   const State& state = State::instance();
   if (Entry* entry = state.table.find(comm); entry != nullptr && !state.forked) {
-    entry->scalars.remove(op);
+    try {
+      entry->reductions.destroy(op);
+    } catch (const Error&) {  // the real NCCL says so
+    }
   }
   return note(real->RedOpDestroy(op, comm));
 }

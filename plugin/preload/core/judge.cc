@@ -3,44 +3,37 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "core/state.h"
-#include "runtime/in_place.h"
 
 namespace slimccl::overlay {
 namespace {
 
-bool same(const Judged& judged, const Call& call, bool windowed) {
-  return judged.known && judged.windowed == windowed && judged.call.op == call.op &&
+bool same(const Judged& judged, const Call& call, const Moment& moment) {
+  return judged.known && judged.moment == moment && judged.call.op == call.op &&
          judged.call.count == call.count && judged.call.type == call.type &&
          judged.call.reduction == call.reduction;
 }
 
 // The decision by the policy, from memory if it was made lately.
-Judged decided(Entry& entry, const Policy& policy, const Call& call) {
-  const bool windowed = entry.windows.load(std::memory_order_acquire) > 0;
+Judged decided(Entry& entry, const Policy& policy, const Call& call, const Moment& moment) {
   const uint64_t hash = call.count * 0x9e3779b97f4a7c15ULL + static_cast<uint64_t>(call.op) * 12 +
                         static_cast<uint64_t>(call.type);
   const std::lock_guard lock(entry.judged_mutex);
   Judged& judged = entry.judged[(hash ^ hash >> 32) % entry.judged.size()];
-  if (same(judged, call, windowed)) return judged;
+  if (same(judged, call, moment)) return judged;
   // Name and topology were settled before `standing` was, and do not change: no lock is needed.
   const Decision decision = decide(call, policy,
                                    {.standing = entry.standing,
                                     .ranks = entry.ranks,
-                                    .windowed = windowed,
+                                    .windowed = moment.windowed,
+                                    .capturing = moment.capturing,
+                                    .paused = moment.paused,
                                     .comm = entry.name,
                                     .topology = &*entry.topology});
-  judged = {call, windowed, true, decision, {}};
+  judged = {call, moment, true, decision, {}};
   if (decision.row != nullptr) {
     judged.saved = savings(call, decision.codecs, *entry.topology, entry.rank);
   }
   return judged;
-}
-
-// What may keep one call from being compressed although its like are.
-Reason unless_now(const Compressor* compressor, const Buffers& buffers) {
-  if (State::instance().paused > 0) return Reason::kPaused;
-  if (compressor == nullptr) return Reason::kNotAgreed;  // it has ended
-  return compressor->captures(buffers.stream) ? Reason::kCapture : Reason::kCompressed;
 }
 
 // What one rank says for all when a kind's word changes.
@@ -76,18 +69,6 @@ void agree_on(Entry& entry, Compressor& compressor, const Duty& duty) {
   entry.background.begin(*entry.star, entry.evidence->snapshot());
 }
 
-// What is neither in place nor apart is no evidence, and an error only if it is compressed.
-bool in_place(const Entry& entry, const Call& call, const Buffers& buffers) try {
-  const runtime::Call whole{.op = collective_of(call.op),
-                            .type = call.type,
-                            .count = call.count,
-                            .input = buffers.from,
-                            .output = buffers.into};
-  return runtime::layout_of(whole, entry.ranks, entry.rank).in_place;
-} catch (const Error&) {
-  return false;
-}
-
 uint64_t input_elems(const Entry& entry, const Call& call) {
   const bool slices = call.op == Operation::kReduceScatter;
   return call.count * static_cast<uint64_t>(slices ? entry.ranks.load() : 1);
@@ -97,7 +78,8 @@ uint64_t input_elems(const Entry& entry, const Call& call) {
 Evidence evidence_of(Entry& entry, Compressor& compressor, const Call& call,
                      const Buffers& buffers) {
   agree_on(entry, compressor, entry.evidence->next_call());
-  const auto seen = entry.evidence->see(call, in_place(entry, call, buffers));
+  const auto seen =
+      entry.evidence->see(call, in_place(call, entry.rank, buffers.from, buffers.into));
   if (seen.wants_a_sample && buffers.from != nullptr) {
     try {
       compressor.sampler.take(seen.kind, buffers.from, input_elems(entry, call), call.type,
@@ -109,18 +91,15 @@ Evidence evidence_of(Entry& entry, Compressor& compressor, const Call& call,
   return seen.word;
 }
 
-// The part of a decision that a profile which compresses asks for.
+// The part of a decision that a profile which compresses asks for. `compressor`: there if the call
+// may be compressed.
 Reason compressing(Entry& entry, const Policy& policy, const Call& call, const Buffers& buffers,
-                   const Decision& decision) {
-  const bool collective = call.op != Operation::kSend && call.op != Operation::kRecv;
-  if (!collective) return decision.reason;
-  const auto compressor = entry.compressor_now();
-  const bool would = decision.reason == Reason::kCompressed || decision.asks_evidence;
-  const Reason now = would ? unless_now(compressor.get(), buffers) : decision.reason;
+                   const Decision& decision, Compressor* compressor) {
+  if (call.op == Operation::kSend || call.op == Operation::kRecv) return decision.reason;
   const std::lock_guard lock(entry.evidence_mutex);
-  if (now != Reason::kCompressed || !decision.asks_evidence) {
+  if (!decision.asks_evidence) {
     entry.evidence->pass(call, decision.ruled_gradients);
-    return now;
+    return decision.reason;
   }
   // Also of what is exact because that is faster: it tells what is beside it.
   const Evidence word = evidence_of(entry, *compressor, call, buffers);
@@ -134,10 +113,20 @@ Reason compressing(Entry& entry, const Policy& policy, const Call& call, const B
 Outcome judge(Entry& entry, const Policy& policy, const Call& call, const Buffers& buffers) {
   const Reason standing = entry.standing.load(std::memory_order_acquire);
   if (standing != Reason::kCompressible) return {standing};
-  const Judged judged = decided(entry, policy, call);
+  Moment moment{.windowed = entry.windows.load(std::memory_order_acquire) > 0,
+                .paused = State::instance().paused > 0};
+  Judged judged = decided(entry, policy, call, moment);
+  std::shared_ptr<Compressor> compressor;
+  if (policy.compresses() &&
+      (judged.decision.reason == Reason::kCompressed || judged.decision.asks_evidence)) {
+    compressor = entry.compressor_now();
+    if (compressor == nullptr) return {Reason::kNotAgreed};  // it has ended
+    moment.capturing = compressor->captures(buffers.stream);
+    if (moment.capturing) judged = decided(entry, policy, call, moment);
+  }
   Outcome outcome{judged.decision.reason, judged.decision.row, judged.decision.codecs};
   if (policy.compresses()) {
-    outcome.reason = compressing(entry, policy, call, buffers, judged.decision);
+    outcome.reason = compressing(entry, policy, call, buffers, judged.decision, compressor.get());
   }
   if (outcome.reason == Reason::kCompressed || outcome.reason == Reason::kCompressible) {
     const auto op = static_cast<size_t>(call.op);

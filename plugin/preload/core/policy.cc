@@ -203,6 +203,24 @@ Savings savings(const Call& call, const collectives::Codecs& codecs,
           rank_out_bytes(shape_of(call), topology, codecs, rank)};
 }
 
+bool in_place(const Call& call, int rank, const void* from, const void* into) {
+  if (from == nullptr || into == nullptr) return false;
+  const auto first = reinterpret_cast<uintptr_t>(from), second = reinterpret_cast<uintptr_t>(into);
+  const uintptr_t slice = static_cast<uintptr_t>(rank) * call.count * element_bytes(call.type);
+  switch (call.op) {
+    case Operation::kAllGather:
+      return first == second + slice;
+    case Operation::kReduceScatter:
+      return second == first + slice;
+    case Operation::kGather:
+      return rank == call.root && first == second + slice;
+    case Operation::kScatter:
+      return rank == call.root && second == first + slice;
+    default:
+      return first == second;
+  }
+}
+
 uint64_t element_bytes(ncclDataType_t type) noexcept {
   static constexpr uint8_t kBytes[] = {1, 1, 4, 4, 8, 8, 2, 4, 8, 2, 1, 1};
   static_assert(std::size(kBytes) == ncclNumTypes);

@@ -47,6 +47,9 @@ struct Call {
   int root = 0;
 };
 
+// Whether the buffers overlap as NCCL allows it: the same one, or a rank's own slice of the larger.
+[[nodiscard]] bool in_place(const Call& call, int rank, const void* from, const void* into);
+
 // What a call's fate depends on besides its own arguments: alike on all ranks.
 struct Facts {
   Reason standing = Reason::kNotAgreed;  // kCompressible: the ranks agreed that it may compress

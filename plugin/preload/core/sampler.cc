@@ -9,6 +9,7 @@
 #include "quant/codec.h"
 
 namespace slimccl::overlay {
+
 Sampler::Sampler(const device::Driver& driver, device::CUcontext context)
     : driver_(driver), context_(context) {
   const device::CurrentContext current(driver_, context_);

@@ -62,24 +62,6 @@ std::string line_of(Entry& entry, const Call& call, bool is_in_place, size_t str
 
 }  // namespace
 
-bool in_place(const Call& call, int rank, const void* from, const void* into) {
-  if (from == nullptr || into == nullptr) return false;
-  const auto first = reinterpret_cast<uintptr_t>(from), second = reinterpret_cast<uintptr_t>(into);
-  const uintptr_t slice = static_cast<uintptr_t>(rank) * call.count * element_bytes(call.type);
-  switch (call.op) {
-    case Operation::kAllGather:
-      return first == second + slice;
-    case Operation::kReduceScatter:
-      return second == first + slice;
-    case Operation::kGather:
-      return rank == call.root && first == second + slice;
-    case Operation::kScatter:
-      return rank == call.root && second == first + slice;
-    default:
-      return first == second;
-  }
-}
-
 void trace(Entry& entry, const Call& call, const void* from, const void* into,
            const void* stream) noexcept {
   Trace& self = Trace::instance();

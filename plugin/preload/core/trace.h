@@ -14,7 +14,4 @@ namespace slimccl::overlay {
 void trace(Entry& entry, const Call& call, const void* from, const void* into,
            const void* stream) noexcept;
 
-// Whether the buffers overlap as NCCL allows it: the same one, or a rank's own slice of the larger.
-[[nodiscard]] bool in_place(const Call& call, int rank, const void* from, const void* into);
-
 }  // namespace slimccl::overlay

@@ -10,7 +10,6 @@
 #include "core/background.h"
 #include "core/entry.h"
 #include "core/real_link.h"
-#include "core/scalars.h"
 
 namespace slimccl::overlay {
 namespace {
@@ -154,20 +153,20 @@ TEST_F(RealLinkTest, ClosingWaitsForMessagesThatAreBeingIssued) {
   EXPECT_TRUE(closed);
 }
 
-TEST(OverlayScalars, AHostsScalarIsReadAtOnceADevicesLater) {
-  Scalars scalars;
+TEST(OverlayReductions, AHostsScalarIsReadAtOnceADevicesLater) {
+  api::Reductions reductions;
   const auto op = static_cast<ncclRedOp_t>(17), other = static_cast<ncclRedOp_t>(18);
   float value = 0.25f;
-  scalars.add(op, &value, ncclFloat, ncclScalarHostImmediate);
+  reductions.add(op, &value, ncclFloat, ncclScalarHostImmediate);
   value = 9;
-  scalars.add(other, &value, ncclFloat, ncclScalarDevice);
-  EXPECT_EQ(scalars.scale_of(op, ncclFloat).value, 0.25f);
-  EXPECT_EQ(scalars.scale_of(op, ncclFloat).device, nullptr);
-  EXPECT_EQ(scalars.scale_of(other, ncclFloat).device, &value);
-  EXPECT_NE(error_of([&] { (void)scalars.scale_of(op, ncclBfloat16); }).find("made for fp32"),
+  reductions.add(other, &value, ncclFloat, ncclScalarDevice);
+  EXPECT_EQ(reductions.resolve(op, ncclFloat, 4).scale.f32, 0.25f);
+  EXPECT_EQ(reductions.resolve(op, ncclFloat, 4).device_scalar, nullptr);
+  EXPECT_EQ(reductions.resolve(other, ncclFloat, 4).device_scalar, &value);
+  EXPECT_NE(error_of([&] { (void)reductions.resolve(op, ncclBfloat16, 4); }).find("made for fp32"),
             std::string::npos);
-  scalars.remove(op);
-  EXPECT_NE(error_of([&] { (void)scalars.scale_of(op, ncclFloat); }).find("operation 17"),
+  reductions.destroy(op);
+  EXPECT_NE(error_of([&] { (void)reductions.resolve(op, ncclFloat, 4); }).find("operation 17"),
             std::string::npos);
 }
 
