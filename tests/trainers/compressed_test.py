@@ -92,6 +92,11 @@ class Compressed(trainers_test.TrainerTest):
             for by_reason in report["total"]["calls"].values():
                 reasons.update(by_reason)
         self.assertIn("would be compressed" if profile == "audit" else "compressed", reasons)
+        print(f"{profile} {trainer} {' '.join(arguments)}: "
+              f"gradients {self.saving(reports, 'reduce_scatter'):.2f}x of "
+              f"{self.share(reports, 'reduce_scatter'):.1%}, weights "
+              f"{self.saving(reports, 'all_gather'):.2f}x of {self.share(reports, 'all_gather'):.1%}",
+              file=sys.stderr)
         self.assert_savings(reports, weights, gradients)
         self.assert_bytes_of_the_stand_in(profile, trainer, arguments, done, reports)
 

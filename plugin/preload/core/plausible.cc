@@ -18,7 +18,7 @@ using quant::Q8;
 // tests/data/tensors, windows of 4096: weights and gradients of a small GPT 0.4 to 2.0 %. Drawn at
 // random: normal 0.8 %, Laplace 1.9 %, Student's t with 2 degrees of freedom 4.3 % at most. Squares
 // of those gradients, Adam's first second moments, 12 to 21 %, of normal numbers 12.5 to 13.3 %.
-// Packed codes: 69 to 73 % read as fp16, 92 to 96 % read as bf16 or fp32.
+// Packed codes: 68 to 73 % read as fp16, 92 to 96 % read as bf16 or fp32.
 constexpr double kMostZeroed = 0.10;
 // Where nothing is negative: second moments that several steps have smoothed have few small values
 // in most places (0 to 12 % in those windows, for eight gradients), but each that becomes zero is

@@ -22,14 +22,23 @@ namespace {
 constexpr ncclDataType_t kTypes[] = {ncclFloat32, ncclBfloat16, ncclFloat16};
 using Floats = std::vector<float>;
 
-Content content(const Floats& values, ncclDataType_t type) {
+Look look(const Floats& values, ncclDataType_t type) {
   std::vector<uint16_t> halves;
   for (const float value : values) {
     halves.push_back(type == ncclFloat16 ? quant::float_to_fp16(value)
                                          : quant::float_to_bf16(value));
   }
-  return type == ncclFloat32 ? content_of(std::as_bytes(std::span(values)), type)
-                             : content_of(std::as_bytes(std::span(halves)), type);
+  return type == ncclFloat32 ? look_at(std::as_bytes(std::span(values)), type)
+                             : look_at(std::as_bytes(std::span(halves)), type);
+}
+
+Content content(const Floats& values, ncclDataType_t type) {
+  return content_of(look(values, type));
+}
+
+// Of the non-zero elements, those that q8 makes zero.
+double zeroed(const Look& look) {
+  return static_cast<double>(look.zeroed) / static_cast<double>(look.nonzero);
 }
 
 Floats drawn(const std::function<double(std::mt19937&)>& draw, size_t elems = kSampleElems) {
@@ -68,6 +77,7 @@ TEST(OverlayPlausible, RealWeightsAndGradientsPass) {
     for (const Floats& sample : samples_of(name)) {
       for (const ncclDataType_t type : kTypes) {
         EXPECT_EQ(content(sample, type), Content::kPlausible) << name;
+        EXPECT_LE(zeroed(look(sample, type)), 0.02) << name << ": docs/policy.md says so";
       }
     }
   }
@@ -144,6 +154,7 @@ TEST(OverlayPlausible, SecondMomentsAreRefused) {
     for (float& value : first) value *= value;
     EXPECT_EQ(content(first, ncclBfloat16), Content::kImplausible) << "after one step";
     EXPECT_EQ(content(first, ncclFloat32), Content::kImplausible) << "after one step";
+    EXPECT_GE(zeroed(look(first, ncclFloat32)), 0.12) << "docs/policy.md says so";
   }
   const Floats late = drawn([](std::mt19937& random) { return std::exp(2 * normal(random)); });
   EXPECT_EQ(content(late, ncclBfloat16), Content::kImplausible) << "smoothed, of uneven size";
@@ -151,7 +162,9 @@ TEST(OverlayPlausible, SecondMomentsAreRefused) {
 
 // `codes` as they lie in memory, said to be floats.
 Content labelled(const std::vector<uint8_t>& codes, ncclDataType_t type) {
-  return content_of(std::as_bytes(std::span(codes)), type);
+  const Look look = look_at(std::as_bytes(std::span(codes)), type);
+  EXPECT_GE(zeroed(look), 0.68) << "docs/policy.md says so";
+  return content_of(look);
 }
 
 TEST(OverlayPlausible, PackedCodesAreRefusedUnderEveryLabel) {
