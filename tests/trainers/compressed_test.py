@@ -111,7 +111,7 @@ class Compressed(trainers_test.TrainerTest):
                            GRADIENTS_BF16)
 
     def test_zeropp_of_zero3(self):
-        self.check_trainer("zeropp", "zero3", ("--bf16",), WEIGHTS_BF16, GRADIENTS_BF16)
+        self.check_trainer("zeropp", "zero", ("--bf16",), WEIGHTS_BF16, GRADIENTS_BF16)
 
     def check_auto(self, trainer, arguments, steps):
         """Exact until the ranks have agreed on what they saw, at call 128 of those that are large
@@ -133,7 +133,7 @@ class Compressed(trainers_test.TrainerTest):
         self.assertGreaterEqual(self.saving(reports, "all_gather"), WEIGHTS_BF16)
 
     def test_auto_of_zero3(self):
-        reports = self.check_auto("zero3", ("--bf16",), steps=44)
+        reports = self.check_auto("zero", ("--bf16",), steps=44)
         self.assertGreaterEqual(self.saving(reports, "reduce_scatter"), GRADIENTS_BF16)
         self.assertGreaterEqual(self.saving(reports, "all_gather"), WEIGHTS_BF16)
 

@@ -23,6 +23,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 sys.path.insert(0, os.path.join(ROOT, "tools", "dev"))
 import launch  # noqa: E402
+from catalogue import TRAINERS  # noqa: E402
 
 BUILD = os.environ.get("SLIMCCL_BUILD", os.path.join(ROOT, "build"))
 MADE = os.path.join(BUILD, "trainers")  # by tools/dev/trainers.sh
@@ -33,7 +34,6 @@ NCCL = os.environ.get("TRAINERS_NCCL") or os.path.join(BUILD, "tests", "vendor")
 LIBRARIES = {"libcuda.so.1": CUDA, "libcudart.so.13": CUDA, "libnccl.so.2": NCCL}
 PRELOAD = os.environ.get("TRAINERS_PRELOAD") or os.path.join(
     BUILD, "plugin", "preload", "libslimccl-preload.so")
-TRAINERS = ("fsdp2", "fsdp1", "ddp", "zero3")
 MARK = "TRAINERS_RUN"
 
 # One torchrun a node. The vendor's stand-in (tests/vendor) has settings of its own.
@@ -85,7 +85,7 @@ def missing(trainer=None):
     packages = os.path.join(MADE, "venv", "lib", "python3*", "site-packages")
     if not os.path.exists(os.path.join(MADE, "libfallback.so.stamp")):
         return "no PyTorch here: ./dev trainers setup fetches it"
-    if trainer == "zero3" and not glob.glob(os.path.join(packages, "deepspeed")):
+    if trainer == "zero" and not glob.glob(os.path.join(packages, "deepspeed")):
         return "no DeepSpeed here: ./dev trainers setup fetches it"
     for library, folders in LIBRARIES.items():
         if not any(os.path.exists(os.path.join(one, library)) for one in folders.split(":")):
