@@ -8,7 +8,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
 parser = gpt.parser()
 parser.add_argument("--mixed-types", action="store_true",
-                    help="units of bf16 matrices and fp32 norms")
+                    help="units of bf16 matrices to train and frozen fp32 norms")
 parser.add_argument("--keep-in-node", action="store_true",
                     help="after the forward pass weights stay sharded over the node")
 chosen = parser.parse_args()
@@ -19,14 +19,15 @@ if chosen.bf16:
     policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=gpt.reduce_dtype(chosen))
 elif chosen.mixed_types:
     policy = MixedPrecisionPolicy(reduce_dtype=torch.float32)
+    model.to(torch.bfloat16)
     for module in model.modules():
-        if isinstance(module, (nn.Linear, nn.Embedding)):
-            module.to(torch.bfloat16)
+        if isinstance(module, nn.LayerNorm):
+            module.to(torch.float32).requires_grad_(False)
 reshard = int(os.environ["LOCAL_WORLD_SIZE"]) if chosen.keep_in_node else True
 for block in model.blocks:
     fully_shard(block, mp_policy=policy, reshard_after_forward=reshard)
 fully_shard(model, mp_policy=policy)
-optimizer = gpt.optimizer_of(model.parameters())
+optimizer = gpt.optimizer_of([one for one in model.parameters() if one.requires_grad])
 texts = gpt.batches(chosen, device)
 for step in range(chosen.steps):
     gpt.set_rate(chosen, step, optimizer)

@@ -1,0 +1,145 @@
+"""One measured run of a trainer of the catalogue: loss, bytes, time, and what the overlay reports.
+A run that was made already, with the same libraries and scripts, is read again."""
+import collections
+import glob
+import hashlib
+import json
+import os
+import re
+import statistics
+import subprocess
+
+import meter
+import torchrun
+from catalogue import TRAINERS
+
+launch = torchrun.launch
+
+WIDTH = 256  # so that every unit's share of 8 ranks is over the floor of 65536 elements
+STEPS = 80
+SETTLED = 50  # the step from which on bytes and seconds count: `auto` has its evidence by then
+RATE = "1gbit"
+OPS = ("all_gather", "reduce_scatter", "all_reduce")
+FOLDER = os.path.join(torchrun.MADE, "measured")
+SECONDS = re.compile(r"^step \d+ loss .* in (\S+) s$", re.M)
+VALIDATION = re.compile(r"^validation loss (\S+) ", re.M)
+
+
+def files_that_matter():
+    """Whatever a result can depend on."""
+    scripts = glob.glob(os.path.join(torchrun.HERE, "scripts", "*.py"))
+    core = os.path.join(os.path.dirname(torchrun.PRELOAD), "libslimccl-core.so")
+    found = [os.path.join(torchrun.HERE, "site", "slimccl_trainers.py"),
+             os.path.join(torchrun.MADE, "libfallback.so"), torchrun.PRELOAD, core]
+    for library, folders in torchrun.LIBRARIES.items():
+        found += [path for folder in folders.split(":")
+                  for path in glob.glob(os.path.join(folder, library))]
+    return sorted(scripts) + found
+
+
+def fingerprint():
+    digest = hashlib.sha256()
+    for path in files_that_matter():
+        with open(path, "rb") as file:
+            digest.update(file.read())
+    return digest.hexdigest()[:16]
+
+
+def commit():
+    """Of the working tree; with a + where files differ from it."""
+    command = ["git", "-C", torchrun.ROOT, "describe", "--always", "--dirty=+", "--abbrev=12"]
+    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    return result.stdout.strip() or "unknown"
+
+
+def key(name, nodes, profile, seed, steps):
+    return f"{name}-{nodes}-{profile}-seed{seed}-{steps}steps"
+
+
+def environment(trainer, profile, report):
+    """Kernels by the host's rows, and no delays: the run is for numbers, not for the emulator."""
+    variables = {"SLIMCCL_EMULATED_KERNELS": "rows", "SLIMCCL_EMULATED_DELAY_US": 0}
+    if profile == "ds4":  # the control: exact calls, gradients by DeepSpeed's rule
+        return {**variables, "TRAINERS_GRADIENTS": "ds4"}
+    if profile != "none":
+        variables.update(SLIMCCL_PROFILE=profile, SLIMCCL_REPORT=report, SLIMCCL_NET_GBITS=1)
+    if trainer.rules and profile != "none":
+        variables["SLIMCCL_RULES"] = trainer.rules
+    return variables
+
+
+def read_reports(pattern):
+    for path in sorted(glob.glob(pattern.replace("%p", "*"))):
+        with open(path, encoding="utf-8") as file:
+            yield json.load(file)
+
+
+def traffic(reports):
+    """By operation, of all ranks: elements, those that crossed compressed, bytes between nodes
+    beside the exact scheme's, calls by reason."""
+    found = {}
+    for op in OPS:
+        sums, calls = collections.Counter(), collections.Counter()
+        for report in reports:
+            total = report["total"]
+            calls.update(total["calls"].get(op, {}))
+            sums["elements"] += total["elements"].get(op, 0)
+            crossed = total.get("between_nodes", {}).get(op, {})
+            sums["compressed_elements"] += crossed.get("elements", 0)
+            sums["exact_bytes"] += crossed.get("exact_bytes", 0)
+            sums["bytes"] += crossed.get("compressed_bytes", 0)
+        found[op] = {**sums, "calls": dict(calls)}
+    return found
+
+
+def run_now(name, nodes, profile, seed, steps, rate):
+    trainer = TRAINERS[name]
+    run_name = "measured-" + key(name, nodes, profile, seed, steps)
+    count = int(nodes.split("x")[0])
+    pattern = os.path.join(torchrun.MADE, "runs", run_name, "report-%p.json")
+    arguments = ["--steps", steps, "--seed", seed, "--width", WIDTH, *trainer.arguments]
+    preload = torchrun.PRELOAD if profile not in ("none", "ds4") else None
+    cluster = f"m{os.getpid()}"
+    launch.cluster_up(cluster, count, rate)
+    try:
+        with meter.Meter(cluster, count, os.path.join(torchrun.MADE, "runs", run_name)) as metered:
+            done = torchrun.run(trainer.script, arguments, run_name, nodes, cluster, preload,
+                                environment(trainer, profile, pattern), timeout=900)
+    finally:
+        launch.cluster(cluster, "down")
+    return record_of(done, metered, list(read_reports(pattern)), steps)
+
+
+def record_of(done, metered, reports, steps):
+    seconds = [float(one) for one in SECONDS.findall(done.ranks[0])]
+    settled = min(SETTLED, steps // 2)
+    if len(seconds) != steps:
+        raise torchrun.Failed(f"{done.folder}: {len(seconds)} steps were reported, not {steps}")
+    if len(set(map(tuple, done.losses_by_rank))) != 1:
+        raise torchrun.Failed(f"{done.folder}: ranks report different losses")
+    return {
+        "losses": done.losses, "loss": float.fromhex(VALIDATION.findall(done.ranks[0])[0]),
+        "parameters": done.parameters[0], "ranks_active": len(reports),
+        "bytes_per_step": metered.per_step(settled, steps - 1),
+        "seconds": statistics.median(seconds[settled + 1:]), "seconds_wall": round(done.seconds, 1),
+        "traffic": traffic(reports),
+    }
+
+
+def measured(name, nodes="2x2", profile="none", seed=0, steps=STEPS, rate=RATE):
+    """(the record, whether it was made just now)"""
+    path = os.path.join(FOLDER, key(name, nodes, profile, seed, steps) + ".json")
+    print_of_now = fingerprint()
+    if os.path.exists(path):
+        with open(path, encoding="utf-8") as file:
+            record = json.load(file)
+        if record["fingerprint"] == print_of_now:
+            return record, False
+    record = {"trainer": name, "nodes": nodes, "profile": profile, "seed": seed, "steps": steps,
+              "rate": rate, **run_now(name, nodes, profile, seed, steps, rate),
+              "fingerprint": print_of_now, "commit": commit()}
+    os.makedirs(FOLDER, exist_ok=True)
+    with open(path + ".new", "w", encoding="utf-8") as file:
+        json.dump(record, file, indent=1)
+    os.rename(path + ".new", path)
+    return record, True
