@@ -2,7 +2,7 @@
 """Runs a trainer of scripts/ under torchrun on two pretend nodes, on emulated GPUs: the unmodified
 CUDA build of PyTorch that `./dev trainers setup` fetched, backend nccl.
 
-  ./dev trainers run fsdp2 [--preload LIBRARY] [--one-host] [--nodes 2x2] [-- OPTIONS OF THE SCRIPT]
+  ./dev trainers once fsdp2 [--preload LIBRARY] [--one-host] [--nodes 2x2] [-- OPTIONS OF THE SCRIPT]
 
 Everything that the agents and ranks print is kept, in build/trainers/runs/NAME. Other folders of
 libraries, as in LD_LIBRARY_PATH: TRAINERS_CUDA (libcuda.so.1, libcudart.so.13) and TRAINERS_NCCL
@@ -23,7 +23,6 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 sys.path.insert(0, os.path.join(ROOT, "tools", "dev"))
 import launch  # noqa: E402
-from catalogue import TRAINERS  # noqa: E402
 
 BUILD = os.environ.get("SLIMCCL_BUILD", os.path.join(ROOT, "build"))
 MADE = os.path.join(BUILD, "trainers")  # by tools/dev/trainers.sh
@@ -175,7 +174,7 @@ def options(arguments):
     """Ours, and after "--" the script's."""
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("trainer", choices=TRAINERS)
+    parser.add_argument("trainer", metavar="SCRIPT", help="of scripts/, without .py")
     parser.add_argument("--nodes", default="2x2", help="nodes x ranks of each")
     parser.add_argument("--preload", help=f"for LD_PRELOAD, such as {PRELOAD}")
     parser.add_argument("--one-host", action="store_true", help="no namespaces even for root")
@@ -188,6 +187,8 @@ def main():
     chosen, arguments = options(sys.argv[1:])
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     reason = missing(chosen.trainer)
+    if not os.path.exists(os.path.join(HERE, "scripts", f"{chosen.trainer}.py")):
+        reason = f"there is no script tests/trainers/scripts/{chosen.trainer}.py"
     if reason:
         sys.exit(f"trainers: {reason}")
     cluster = None if chosen.one_host or os.getuid() != 0 else f"r{os.getpid()}"
