@@ -30,7 +30,7 @@ def of_row(gates, row):
     gates.add(name, f"all {ranks} ranks had the overlay", row["ranks_active"],
               row["ranks_active"] == ranks)
     if row["profile"] == "exact":
-        gates.add(name, "every loss and parameter has the bits of the run without overlay",
+        gates.add(name, "every loss has the bits of the run without the overlay",
                   row["identical"], row["identical"])
         return
     gates.add(name, f"the exact run learned: its loss fell below {LEARNED:.0%} of the first",

@@ -20,6 +20,19 @@ def share(traffic, op):
     return traffic[op]["compressed_elements"] / max(1, traffic[op]["elements"])
 
 
+def operations_of(traffic):
+    return {op: {"ratio": ratio(traffic, op), "share": share(traffic, op),
+                 "calls": traffic[op]["calls"]} for op in OPS}
+
+
+def same_bits(base, run):
+    """Of every loss; and of the parameters, where both runs have all steps."""
+    steps = len(run["losses"])
+    whole = steps == len(base["losses"])
+    return run["losses"] == base["losses"][:steps] and (
+        not whole or run["parameters"] == base["parameters"])
+
+
 def row_of(base, run):
     nodes, ranks = (int(part) for part in run["nodes"].split("x"))
     traffic = run["traffic"]
@@ -32,10 +45,9 @@ def row_of(base, run):
         "gradients_ratio": ratio(traffic, "reduce_scatter", "all_reduce"),
         "seconds_exact": base["seconds"], "seconds": run["seconds"],
         "first_loss": float.fromhex(base["losses"][0]), "rate": run["rate"],
-        "identical": run["losses"] == base["losses"] and run["parameters"] == base["parameters"],
+        "identical": same_bits(base, run),
         "ranks_active": run["ranks_active"],
-        "operations": {op: {"ratio": ratio(traffic, op), "share": share(traffic, op),
-                            "calls": traffic[op]["calls"]} for op in OPS},
+        "operations": operations_of(traffic),
         "commit": run["commit"], "fingerprint": run["fingerprint"],
     }
 

@@ -29,7 +29,7 @@ for block in model.blocks:
 fully_shard(model, mp_policy=policy)
 optimizer = gpt.optimizer_of([one for one in model.parameters() if one.requires_grad])
 texts = gpt.batches(chosen, device)
-for step in range(chosen.steps):
+for step in range(chosen.until or chosen.steps):
     gpt.set_rate(chosen, step, optimizer)
     for left in reversed(range(chosen.accumulate)):
         model.set_requires_gradient_sync(left == 0)

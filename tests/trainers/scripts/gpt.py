@@ -60,6 +60,7 @@ class GPT(nn.Module):
 def parser():
     options = argparse.ArgumentParser()
     options.add_argument("--steps", type=int, default=20)
+    options.add_argument("--until", type=int, help="end after so many of the steps")
     options.add_argument("--seed", type=int, default=0, help="of the model and the order of the text")
     options.add_argument("--width", type=int, default=64, help="of the model; a multiple of 4")
     options.add_argument("--blocks", type=int, default=2)
@@ -117,7 +118,7 @@ def place(mesh):
 
 def batches(chosen, device, mesh=None):
     """This rank's words for each backward pass, `accumulate` of them a step."""
-    passes = chosen.steps * chosen.accumulate
+    passes = (chosen.until or chosen.steps) * chosen.accumulate
     for words in text.batches(passes, chosen.batch, *place(mesh), chosen.seed):
         yield words.to(device)
 
