@@ -80,7 +80,8 @@ def traffic(reports):
     beside the exact scheme's, calls by reason."""
     found = {}
     for op in OPS:
-        sums, calls = collections.Counter(), collections.Counter()
+        sums = dict.fromkeys(("elements", "compressed_elements", "exact_bytes", "bytes"), 0)
+        calls = collections.Counter()
         for report in reports:
             total = report["total"]
             calls.update(total["calls"].get(op, {}))

@@ -3,10 +3,11 @@ interfaces when rank 0 prints the step's line."""
 import glob
 import os
 import re
+import shutil
 import threading
 
 CLUSTERS = "/run/slimccl-cluster"  # tools/dev/cluster
-STEP = re.compile(rb"^step (\d+) ", re.M)
+STEP = re.compile(rb"^step (\d+) .*$", re.M)
 
 
 class Meter:
@@ -14,8 +15,10 @@ class Meter:
 
     PAUSE_S = 0.01
 
-    def __init__(self, cluster, nodes, folder):
+    def __init__(self, cluster, nodes, folder, on_step=None):
+        """on_step: called with each step's line and the bytes sent since the one before."""
         self.folder, self.sent_by_step = folder, {}
+        self.on_step, self.before = on_step, None
         self.counters = []
         for node in range(nodes):
             with open(os.path.join(CLUSTERS, cluster, f"{node}.pid"), encoding="utf-8") as file:
@@ -43,12 +46,20 @@ class Meter:
             if file is None:
                 continue
             text = text[text.rfind(b"\n") + 1:] + file.read()
-            for step in STEP.findall(text[:text.rfind(b"\n") + 1]):
-                self.sent_by_step.setdefault(int(step), self.sent())
+            for found in STEP.finditer(text[:text.rfind(b"\n") + 1]):
+                self.see(int(found[1]), found[0].decode(errors="replace"))
         if file:
             file.close()
 
+    def see(self, step, line):
+        sent = self.sent()
+        self.sent_by_step[step] = sent
+        if self.on_step:
+            self.on_step(line, sent - self.before if self.before else None)
+        self.before = sent
+
     def __enter__(self):
+        shutil.rmtree(self.folder, ignore_errors=True)  # of a run before
         self.thread.start()
         return self
 

@@ -3,12 +3,13 @@
 
 trainers_home=$SLIMCCL_ROOT/tests/trainers
 
-trainers() { # trainers setup [--no-deepspeed] | run [NAME...] [--all] | once SCRIPT [OPTIONS]
+trainers() { # trainers setup [--no-deepspeed] | run [NAME...] [--all] | time | once SCRIPT [OPTIONS]
   case ${1:-} in
     setup) trainers_setup "${@:2}" ;;
     run) exec "$PYTHON" "$trainers_home/run_all.py" "${@:2}" ;;
+    time) exec "$PYTHON" "$trainers_home/step_time.py" "${@:2}" ;;
     once) exec "$PYTHON" "$trainers_home/torchrun.py" "${@:2}" ;;
-    *) die "trainers what? ./dev trainers setup [--no-deepspeed], run [NAME...] [--all], or once SCRIPT [OPTIONS]" 2 ;;
+    *) die "trainers what? ./dev trainers setup [--no-deepspeed], run [NAME...] [--all], time, or once SCRIPT [OPTIONS]" 2 ;;
   esac
 }
 
