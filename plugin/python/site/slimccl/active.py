@@ -14,7 +14,7 @@ from slimccl import mode, overlay, patching, threads, torch_nccl
 
 PREFIX = "slimccl-run"
 PATIENCE_S = 10.0  # for ranks that write nothing: started without slimccl-run
-SILENT = "no word from it: started without slimccl-run"
+SILENT = "no word from {them}: started without slimccl-run"
 
 
 def watch(module):
@@ -81,7 +81,9 @@ def count(problem):
     store.set(str(rank), json.dumps(own_word(problem)))
     # Whoever comes first tells if rank 0 itself was started without slimccl-run.
     if store.add("comers", 1) == 1 or rank == 0:
-        Teller(store, rank, ranks).start()
+        teller = Teller(store, rank, ranks)
+        teller.start()
+        atexit.register(teller.end)
 
 
 class Teller(threading.Thread):
@@ -92,7 +94,6 @@ class Teller(threading.Thread):
         super().__init__(name="slimccl-run", daemon=True)
         self.store, self.rank, self.ranks = store, rank, ranks
         self.ending = threading.Event()
-        atexit.register(self.end)
 
     def end(self):
         self.ending.set()
@@ -119,15 +120,16 @@ class Teller(threading.Thread):
             mode.say(f"ranks were not counted: {type(error).__name__}: {error}")
 
 
-def spans(numbers):
-    """[0, 1, 2, 5] -> "0-2, 5"."""
+def named(numbers):
+    """[0, 1, 2, 5] -> "ranks 0-2, 5"."""
     runs = []
     for number in numbers:
         if runs and number == runs[-1][1] + 1:
             runs[-1][1] = number
         else:
             runs.append([number, number])
-    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+    spans = (str(first) if first == last else f"{first}-{last}" for first, last in runs)
+    return f"rank{'s' * (len(numbers) > 1)} {', '.join(spans)}"
 
 
 def summary(words):
@@ -145,8 +147,8 @@ def summary(words):
     if len(profiles) == 1:
         text += f", profile {next(iter(profiles))}"
     elif profiles:
-        text += "".join(f", profile {profile} on ranks {spans(ranks)}"
+        text += "".join(f", profile {profile} on {named(ranks)}"
                         for profile, ranks in profiles.items())
-    parts = [f"rank{'s' * (len(ranks) > 1)} {spans(ranks)} ({why})"
+    parts = [f"{named(ranks)} ({why.replace('{them}', 'them' if len(ranks) > 1 else 'it')})"
              for why, ranks in missing.items()]
     return text + ("; not: " + "; ".join(parts) if parts else "")
