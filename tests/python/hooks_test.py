@@ -260,6 +260,54 @@ class Start(unittest.TestCase):
         self.assertTrue(output)
 
 
+class NcclInside(unittest.TestCase):
+    """Ranks of a pretended torch that has NCCL linked into it."""
+
+    C10D = """
+class Store(dict):
+    set = dict.__setitem__
+    def add(self, key, number): return number
+    def check(self, keys): return all(key in self for key in keys)
+    def get(self, key): return self[key]
+_get_default_store = Store
+PrefixStore = lambda prefix, store: store
+get_rank, get_world_size, get_backend = lambda: 0, lambda: 1, lambda: "nccl"
+def init_process_group(backend=None, rank=-1):
+    print("a group")
+"""
+
+    def rank(self, call, **env):
+        """A rank that makes a process group so."""
+        paths.write("", "inside", "torch", "__init__.py")
+        paths.write("from torch.distributed.distributed_c10d import *\n", "inside", "torch",
+                    "distributed", "__init__.py")
+        paths.write(self.C10D, "inside", "torch", "distributed", "distributed_c10d.py")
+        paths.library("inside", "torch", "lib", "libtorch_cuda.so", needs=("libone.so.1",))
+        code = f"import torch.distributed as dist; from slimccl import hooks; hooks.start(); {call}"
+        return paths.run(sys.executable, "-c", code, env={
+            "PYTHONPATH": f"{paths.SITE}:{paths.at('inside')}", **env})
+
+    def test_ends_all_ranks_with_one_word(self):
+        for call, env, tells in (("dist.init_process_group()", {"RANK": "0"}, True),
+                                 ("dist.init_process_group(rank=0)", {}, True),
+                                 ("dist.init_process_group(rank=-1)", {"RANK": "1"}, False),
+                                 ("dist.init_process_group(rank=1)", {}, False)):
+            code, output, errors = self.rank(call, SLIMCCL_RUN="on", **env)
+            self.assertEqual((code, output), (2, ""), errors)
+            self.assertEqual(errors.count("slimccl-run: torch has NCCL linked into it ("), tells)
+            self.assertEqual(errors.count("\n"), tells)
+
+    def test_goes_on_where_that_is_allowed(self):
+        call = "dist.init_process_group(); dist.init_process_group()"
+        code, output, errors = self.rank(call, SLIMCCL_RUN="on,allow-inactive")
+        self.assertEqual((code, output), (0, "a group\na group\n"), errors)
+        self.assertRegex(errors, r"^slimccl-run: 0 of 1 ranks are active; not: rank 0 \(host \S+: "
+                                 r"libslimccl-preload.so is not preloaded\)\n$")
+
+    def test_is_nothing_to_a_program_without_slimccl_run(self):
+        self.assertEqual(self.rank("dist.init_process_group()"), (0, "a group\n", ""))
+
+
 class FakeStore(dict):
     """The questions that the teller asks."""
 

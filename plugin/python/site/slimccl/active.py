@@ -2,7 +2,6 @@
 made, and rank 0 tells, on a thread that nobody waits for."""
 import atexit
 import collections
-import functools
 import json
 import os
 import socket
@@ -18,17 +17,18 @@ SILENT = "no word from {them}: started without slimccl-run"
 
 
 def watch(module):
-    """Of torch.distributed.distributed_c10d. torch.distributed has the function as well."""
-    if not hasattr(module, "init_process_group"):
+    """Of torch.distributed.distributed_c10d, whose function other modules have taken already:
+    torch.distributed itself, and its device_mesh."""
+    original = getattr(module, "init_process_group", None)
+    if original is None or not patching.wrap(module, "init_process_group", counted):
         return  # a torch without torch.distributed
-    patching.wrap(module, "init_process_group", counted)
-    package = sys.modules.get("torch.distributed")
-    if hasattr(package, "init_process_group"):
-        package.init_process_group = module.init_process_group
+    for name, other in list(sys.modules.items()):
+        taken = getattr(other, "__dict__", {}).get("init_process_group")
+        if name.startswith("torch.") and taken is original:
+            other.init_process_group = module.init_process_group
 
 
 def counted(init_process_group):
-    @functools.wraps(init_process_group)
     def wrapper(*arguments, **keywords):
         first = not mode.has("counted")  # of this process and of those that started it
         problem = first and nccl_problem()
