@@ -36,11 +36,11 @@ def sources(version):
     info = f"slimccl-{version}.dist-info"
     if not os.path.isdir(os.path.join(SITE, info)):
         sys.exit(f"build_wheel: {SITE} has no {info}: is its version another one?")
-    for folder in ("slimccl", info):
-        for name in sorted(os.listdir(os.path.join(SITE, folder))):
-            path = os.path.join(SITE, folder, name)
-            if os.path.isfile(path):
-                yield f"{folder}/{name}", read(path)
+    package = [name for name in sorted(os.listdir(os.path.join(SITE, "slimccl")))
+               if name.endswith(".py")]
+    for folder, names in (("slimccl", package), (info, ("METADATA", "entry_points.txt"))):
+        for name in names:
+            yield f"{folder}/{name}", read(os.path.join(SITE, folder, name))
 
 
 def record_line(name, data):

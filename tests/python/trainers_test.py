@@ -60,6 +60,12 @@ class Ranks(Launched):
         self.assertEqual([report["pauses"] for report in reports], [0] * RANKS)
         self.assertNotIn("is not a setting", done.text)
 
+    def test_verbose_says_what_is_paused(self):
+        done, _ = self.launch("fsdp2", "verbose", "--steps", "1", options="--verbose", nodes="1x2")
+        for name in ("distributed_c10d", "DTensor.full_tensor",
+                     "fully_sharded_data_parallel.FullyShardedDataParallel.state_dict"):
+            self.assertEqual(name in done.text, name != "distributed_c10d", name)
+
     def test_a_node_without_slimccl_run_is_named(self):
         done, reports = self.launch("fsdp2", "half", "--steps", "2", launched=[0],
                                     env={"SLIMCCL_AGREE_S": 2})

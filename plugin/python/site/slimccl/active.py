@@ -54,8 +54,7 @@ def nccl_problem():
 
 def refuse(problem, rank):
     """Ends this rank; all of one torch end alike, and one of them says why."""
-    if str(os.environ.get("RANK", "0") if rank in (None, -1) else rank) == "0":
-        mode.say(problem)
+    mode.of_rank_0(problem, rank)
     raise SystemExit(2)
 
 

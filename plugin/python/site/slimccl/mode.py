@@ -27,3 +27,9 @@ def say(what):
         os.write(2, f"slimccl-run: {what}\n".encode(errors="replace"))
     except OSError:
         pass  # nobody listens
+
+
+def of_rank_0(what, rank=None):
+    """The same of one rank for all: where no launcher told a rank, of every process."""
+    if str(os.environ.get("RANK", "0") if rank in (None, -1) else rank) == "0":
+        say(what)

@@ -85,8 +85,11 @@ def change(module, name, wrapper):
     holder = module
     for part in classes:
         holder = getattr(holder, part, None)
-    if not (holder and patching.wrap(holder, function, wrapper)) and not name.endswith("?"):
-        mode.say(f"this version has no {module.__name__}.{name}: it is not paused; put "
+    wrapped = holder is not None and patching.wrap(holder, function, wrapper)
+    if wrapped and mode.has("verbose"):
+        mode.of_rank_0(f"paused: {module.__name__}.{name.rstrip('?')}")
+    if not wrapped and not name.endswith("?"):
+        mode.of_rank_0(f"this version has no {module.__name__}.{name}: it is not paused; put "
                  "slimccl.pause() around what takes its place")
 
 
