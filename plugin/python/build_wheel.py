@@ -4,8 +4,8 @@ make the same bytes.
 
   build_wheel.py --preload FILE --core FILE OUTPUT.whl
 
-OUTPUT's name is NAME-VERSION-py3-none-manylinux_2_N_MACHINE.whl, and must keep its word: the version
-that the package has, and a glibc 2.N that is enough for both libraries.
+OUTPUT's name is NAME-VERSION-py3-none-manylinux_2_N_MACHINE.whl, and must keep its word: the
+version that the package has, and a glibc 2.N that is enough for both libraries.
 """
 import argparse
 import base64

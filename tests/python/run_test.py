@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""slimccl-run of a source tree, without torch: what it sets, what it refuses, and in which words."""
+"""slimccl-run of a source tree, without torch: what it sets, what it refuses, in which words."""
 import os
 import shutil
 import sys
@@ -7,7 +7,8 @@ import unittest
 
 import paths
 
-SHOW = ("sh", "-c", 'echo "$LD_PRELOAD|$SLIMCCL_PROFILE|$SLIMCCL_REPORT|$SLIMCCL_RULES|$SLIMCCL_RUN"')
+SHOW = ("sh", "-c", 'echo "$LD_PRELOAD|$SLIMCCL_PROFILE|$SLIMCCL_REPORT|$SLIMCCL_RULES|"'
+                    '"$SLIMCCL_RUN"')
 
 
 class Environment(unittest.TestCase):
@@ -47,7 +48,8 @@ class Environment(unittest.TestCase):
         self.assertEqual(self.shown("--rules", "rules.toml")[3], rules)
 
     def test_tells_the_hooks_what_is_wanted(self):
-        self.assertEqual(self.shown("--allow-inactive", "--verbose")[4], "on,allow-inactive,verbose")
+        self.assertEqual(self.shown("--allow-inactive", "--verbose")[4],
+                         "on,allow-inactive,verbose")
         self.assertIn(f"slimccl-run: LD_PRELOAD={paths.PRELOAD}\n", self.errors)
 
     def test_the_file_is_in_the_command(self):
@@ -112,8 +114,8 @@ class Refuses(unittest.TestCase):
     def test_a_file_that_does_not_open_in_a_child(self):
         file = self.files("torn", preload="not a library")
         errors = self.refused("--preload", file, *SHOW)
-        self.assertIn(f"{file} does not open in a child process: ERROR: ld.so: object '{file}' from "
-                      "LD_PRELOAD cannot be preloaded (", errors)
+        self.assertIn(f"{file} does not open in a child process: ERROR: ld.so: object '{file}' "
+                      "from LD_PRELOAD cannot be preloaded (", errors)
         self.assertIn("glibc 2.34", errors)
 
     def test_a_core_that_does_not_open(self):
@@ -124,8 +126,8 @@ class Refuses(unittest.TestCase):
 
     def test_no_core_beside_it(self):
         file = self.files("alone", core=False)
-        self.assertIn(f"{file} needs {os.path.dirname(file)}/libslimccl-core.so, which is not there",
-                      self.refused("--preload", file, *SHOW))
+        self.assertIn(f"{file} needs {os.path.dirname(file)}/libslimccl-core.so, which is not "
+                      "there", self.refused("--preload", file, *SHOW))
 
     def test_no_file(self):
         self.assertIn("cannot preload /no/file.so: there is no such file",

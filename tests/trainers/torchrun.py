@@ -37,14 +37,15 @@ TRAINERS = ("fsdp2", "fsdp1", "ddp", "zero3")
 MARK = "TRAINERS_RUN"
 
 # One torchrun a node. The vendor's stand-in (tests/vendor) has settings of its own.
-# --redirects 3 keeps the output of each rank by itself. TRAINERS_LAUNCHER goes in front of torchrun,
-# on the nodes of TRAINERS_LAUNCHED.
+# --redirects 3 keeps the output of each rank by itself. TRAINERS_LAUNCHER goes before torchrun, on
+# the nodes of TRAINERS_LAUNCHED.
 AGENT = """if [ -n "${SLIMCCL_NODE_ID:-}" ]; then
   export NCCL_HOSTID=$SLIMCCL_NODE_ID VENDOR_SLIMCCL_NODE_ID=$SLIMCCL_NODE_ID
 fi
 launcher=()
 case " $TRAINERS_LAUNCHED " in *" $RANK "*) read -ra launcher <<<"$TRAINERS_LAUNCHER" ;; esac
-exec "${launcher[@]}" "$0" -m torch.distributed.run --nnodes "$TRAINERS_NODES" --nproc-per-node "$TRAINERS_RANKS" \
+exec "${launcher[@]}" "$0" -m torch.distributed.run \
+  --nnodes "$TRAINERS_NODES" --nproc-per-node "$TRAINERS_RANKS" \
   --node-rank "$RANK" --master-addr "$MASTER_ADDR" --master-port "$MASTER_PORT" \
   --redirects 3 --log-dir "$TRAINERS_LOGS/node$RANK" "$@"
 """

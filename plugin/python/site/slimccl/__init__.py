@@ -1,4 +1,4 @@
-"""SlimCCL under a trainer's NCCL: `slimccl-run torchrun ... train.py`. What a program may call itself:
+"""SlimCCL under a trainer's NCCL: `slimccl-run torchrun ... train.py`. What a program may call:
 
   with slimccl.pause():     # the calls made inside are exact; every rank, at the same place
       weights = gather_for_evaluation(model)

@@ -86,8 +86,8 @@ def count(problem):
 
 
 class Teller(threading.Thread):
-    """Waits for what the ranks write; every question to the store is answered at once. The thread is
-    ended before Python is, for a thread that is in the store's C++ then would bring it down."""
+    """Waits for what the ranks write; every question to the store is answered at once. The thread
+    is ended before Python is: one that is in the store's C++ then would bring it down."""
 
     def __init__(self, store, rank, ranks):
         super().__init__(name="slimccl-run", daemon=True)

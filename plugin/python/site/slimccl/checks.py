@@ -37,7 +37,7 @@ class Refused(Exception):
 
 
 def check_preload(path):
-    """Loads the file and the core beside it into a small child, as the loader will into the ranks."""
+    """Loads the file and the core beside it into a small child, as they will be into the ranks."""
     if not os.path.exists(path):
         raise Refused(f"cannot preload {path}: there is no such file")
     if re.search(r"[\s:$]", path):
@@ -67,7 +67,7 @@ def _check_opens(file):
 
 
 def interpreter_of(path):
-    """The Python that an executable is, or names in its first lines; None if it is something else."""
+    """The Python that an executable is, or names in its first lines; None if it is neither."""
     if re.match(r"(python|pypy)[\d.]*$", os.path.basename(path)):
         return path
     try:
@@ -133,5 +133,6 @@ def _check_version(version, interpreter):
     if found and tuple(map(int, found.groups())) < OLDEST_TORCH:
         oldest = ".".join(map(str, OLDEST_TORCH))
         raise Refused(f"torch {version} of {interpreter} is too old: from {oldest} on torch loads "
-                      "our hooks by itself; without them checkpoints would be rounded. Take a newer "
-                      "torch, or set LD_PRELOAD yourself and put slimccl.pause() around checkpoints")
+                      "our hooks by itself; without them checkpoints would be rounded. Take a "
+                      "newer torch, or set LD_PRELOAD yourself and put slimccl.pause() around "
+                      "checkpoints")

@@ -1,5 +1,5 @@
-"""What slimccl-run puts into the processes that import torch. torch calls start() by itself, through
-the entry point [torch.backends]; without slimccl-run it does nothing, and it never raises."""
+"""What slimccl-run puts into the processes that import torch. torch calls start() by itself,
+through the entry point [torch.backends]; without slimccl-run it does nothing; it never raises."""
 from slimccl import mode
 
 

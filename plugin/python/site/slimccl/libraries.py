@@ -23,10 +23,11 @@ def candidates():
 
 
 def find_preload():
-    """The preloaded file's absolute path. Raises FileNotFoundError with the places that were seen."""
+    """The preloaded file's absolute path. Raises FileNotFoundError with the places looked at."""
     places = list(candidates())
     for path in places:
         if os.path.exists(path):
             return os.path.abspath(path)
     raise FileNotFoundError(f"no {PRELOAD}: neither of {', '.join(places)} is there; install the "
-                            "wheel, build the source tree (./dev build), or name it: --preload FILE")
+                            "wheel, build the source tree (./dev build), or name it: --preload "
+                            "FILE")

@@ -1,4 +1,4 @@
-"""The preloaded file in this process: is it there, does it serve, and its pause, resume and step."""
+"""The preloaded file in this process: is it there, does it serve; its pause, resume and step."""
 import contextlib
 import ctypes
 import os

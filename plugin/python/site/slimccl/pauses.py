@@ -58,7 +58,7 @@ def at_its_edges(make):
 
 
 def if_it_reads(function):
-    """Of GatheredParameters: with a fwd_module it is part of that module's forward, which trains."""
+    """Of GatheredParameters: with a fwd_module it is part of that module's forward, of training."""
     pausing = paused(function)
 
     def wrapper(self, *arguments):

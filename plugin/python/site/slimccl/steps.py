@@ -11,8 +11,8 @@ _engines = 0  # of DeepSpeed, in the middle of a step: optimizers inside step fo
 
 
 def count(who):
-    """`who` has stepped. One that steps again begins a new iteration, so that a GAN's two optimizers
-    count once, and so do those of a trainer that has one for each parameter."""
+    """`who` has stepped. One that steps again begins a new iteration, so that a GAN's two
+    optimizers count once, and so do those of a trainer that has one for each parameter."""
     with _lock:
         if len(_stepped) and who not in _stepped:
             _stepped.add(who)
