@@ -154,7 +154,8 @@ def zero3(log, device, folder):
     engine, *_ = deepspeed.initialize(model=Model(), config={
         "train_micro_batch_size_per_gpu": 4, "bf16": {"enabled": True},
         "optimizer": {"type": "AdamW", "params": {"lr": 1e-3, "torch_adam": True}},
-        "zero_optimization": {"stage": 3, "sub_group_size": WIDTH * WIDTH,
+        # Each layer is a group of its own, with an optimizer step of its own.
+        "zero_optimization": {"stage": 3, "sub_group_size": WIDTH * WIDTH // 4,
                               "stage3_param_persistence_threshold": 0,
                               "stage3_gather_16bit_weights_on_model_save": True}})
 
