@@ -36,11 +36,15 @@ PRELOAD = os.environ.get("TRAINERS_PRELOAD") or os.path.join(
 MARK = "TRAINERS_RUN"
 
 # One torchrun a node. The vendor's stand-in (tests/vendor) has settings of its own.
-# --redirects 3 keeps the output of each rank by itself.
+# --redirects 3 keeps the output of each rank by itself. TRAINERS_LAUNCHER goes before torchrun, on
+# the nodes of TRAINERS_LAUNCHED.
 AGENT = """if [ -n "${SLIMCCL_NODE_ID:-}" ]; then
   export NCCL_HOSTID=$SLIMCCL_NODE_ID VENDOR_SLIMCCL_NODE_ID=$SLIMCCL_NODE_ID
 fi
-exec "$0" -m torch.distributed.run --nnodes "$TRAINERS_NODES" --nproc-per-node "$TRAINERS_RANKS" \
+launcher=()
+case " $TRAINERS_LAUNCHED " in *" $RANK "*) read -ra launcher <<<"$TRAINERS_LAUNCHER" ;; esac
+exec "${launcher[@]}" "$0" -m torch.distributed.run \
+  --nnodes "$TRAINERS_NODES" --nproc-per-node "$TRAINERS_RANKS" \
   --node-rank "$RANK" --master-addr "$MASTER_ADDR" --master-port "$MASTER_PORT" \
   --redirects 3 --log-dir "$TRAINERS_LOGS/node$RANK" "$@"
 """
@@ -127,16 +131,19 @@ def failure(trainer, problems, run):
 
 
 def run(trainer, arguments=(), name=None, nodes="2x2", cluster=None, preload=None, env=None,
-        timeout=300):
+        timeout=300, launcher="", launched=None):
     """One run, ended after `timeout` seconds. With a cluster on its first nodes, otherwise on this
-    host, which pretends them. Raises Failed if a rank failed or printed no parameters, or the
-    emulation complained."""
+    host, which pretends them. `trainer` is of scripts/, or a path without ".py"; `launcher`, a
+    command such as slimccl-run, is put before torchrun, on all nodes or those `launched`. Raises
+    Failed if a rank failed or printed no parameters, or the emulation complained."""
     node_count, ranks = (int(part) for part in nodes.split("x"))
-    folder = os.path.join(MADE, "runs", name or trainer)
+    folder = os.path.join(MADE, "runs", name or os.path.basename(trainer))
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(folder)
     variables = {**environment(ranks, preload), "TRAINERS_NODES": node_count,
-                 "TRAINERS_RANKS": ranks, "TRAINERS_LOGS": folder, **(env or {})}
+                 "TRAINERS_RANKS": ranks, "TRAINERS_LOGS": folder, "TRAINERS_LAUNCHER": launcher,
+                 "TRAINERS_LAUNCHED": " ".join(map(str, launched or range(node_count))),
+                 **(env or {})}
     if not cluster:  # pretended nodes speak over loopback
         variables.setdefault("SLIMCCL_ADDRESS", "127.0.0.1")
         variables.setdefault("VENDOR_SLIMCCL_ADDRESS", "127.0.0.1")

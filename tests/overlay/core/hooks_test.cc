@@ -278,6 +278,11 @@ TEST(OverlayHooks, WriteTheReportAsked) {
     ncclComm_t comms[2];
     EXPECT_EQ(core.hooks->CommInitAll(&core.real, comms, 2, nullptr), ncclSuccess);
     EXPECT_EQ(core.all_reduce(comms[0]), ncclSuccess);
+    EXPECT_EQ(core.hooks->Step(), ncclSuccess);
+    for (int pause = 0; pause < 2; ++pause) {
+      EXPECT_EQ(core.hooks->Pause(), ncclSuccess);
+      EXPECT_EQ(core.hooks->Resume(), ncclSuccess);
+    }
     EXPECT_EQ(core.hooks->CommDestroy(&core.real, comms[0]), ncclSuccess);
   });
   FILE* file = fopen(path, "r");
@@ -285,7 +290,7 @@ TEST(OverlayHooks, WriteTheReportAsked) {
   EXPECT_GT(fread(text, 1, sizeof text - 1, file), 0u);
   fclose(file);
   unlink(path);
-  EXPECT_THAT(text, HasSubstr("\"made\": 2"));
+  EXPECT_THAT(text, HasSubstr("\"made\": 2, \"steps\": 1, \"pauses\": 2"));
   EXPECT_THAT(text, HasSubstr("\"calls\": {\"all_reduce\": {\"profile exact\": 1}}"));
 }
 

@@ -1,0 +1,265 @@
+#!/usr/bin/python3
+"""The hooks of plugin/python without torch: what is changed when it is imported, how pauses nest,
+how steps are counted."""
+import importlib
+import inspect
+import os
+import sys
+import threading
+import types
+import unittest
+
+import paths
+
+sys.path.insert(0, paths.SITE)
+from slimccl import mode, overlay, patching, pauses, steps  # noqa: E402
+
+
+class FakeLibrary:
+    """Of a core that serves: a resume without a pause is an error."""
+
+    def __init__(self):
+        self.calls, self.depth = [], 0
+
+    def slimcclPause(self):
+        self.calls.append("pause")
+        self.depth += 1
+        return 0
+
+    def slimcclResume(self):
+        if self.depth == 0:
+            return overlay.INVALID_USAGE
+        self.calls.append("resume")
+        self.depth -= 1
+        return 0
+
+    def slimcclStep(self):
+        self.calls.append("step")
+        return 0
+
+
+class FakeCompiler:
+    compiling = False
+
+    def is_compiling(self):
+        return self.compiling
+
+
+class Served(unittest.TestCase):
+    """With a fake library and just enough of a torch."""
+
+    def setUp(self):
+        self.library, self.compiler = FakeLibrary(), FakeCompiler()
+        overlay._library, overlay._why = self.library, ""
+        sys.modules["torch"] = types.SimpleNamespace(compiler=self.compiler)
+        self.addCleanup(sys.modules.pop, "torch")
+
+    def calls(self):
+        taken, self.library.calls = self.library.calls, []
+        return taken
+
+
+class Pauses(Served):
+    def look(self):
+        """What a paused function sees."""
+        return self.library.depth
+
+    def test_only_the_outermost_reaches_the_library(self):
+        with overlay.pause():
+            with overlay.pause():
+                self.assertEqual(self.library.depth, 1)
+            self.assertEqual(self.library.depth, 1)
+        self.assertEqual(self.calls(), ["pause", "resume"])
+
+    def test_an_exception_resumes(self):
+        def fails():
+            raise KeyError
+        self.assertRaises(KeyError, pauses.paused(fails))
+        self.assertEqual(self.calls(), ["pause", "resume"])
+
+    def test_a_wrapped_function_runs_paused(self):
+        self.assertEqual(pauses.paused(self.look)(), 1)
+        self.assertEqual(self.library.depth, 0)
+
+    def test_not_what_is_compiled_nor_a_thread_that_does_not_train(self):
+        seen = []
+        thread = threading.Thread(target=lambda: seen.append(pauses.paused(self.look)()))
+        thread.start()
+        thread.join()
+        self.compiler.compiling = True
+        seen.append(pauses.paused(self.look)())
+        self.assertEqual((seen, self.calls()), ([0, 0], []))
+
+    def test_a_thread_that_stepped_an_optimizer_trains(self):
+        seen = []
+
+        def trainer():
+            steps.after_optimizer(FakeLibrary(), (), {})
+            seen.append(pauses.paused(self.look)())
+        thread = threading.Thread(target=trainer)
+        thread.start()
+        thread.join()
+        self.assertEqual(seen, [1])
+
+    def test_a_context_manager_is_paused_at_its_edges(self):
+        case = self
+
+        class Manager:
+            def __enter__(self):
+                self.entered = case.look()
+                return self
+
+            def __exit__(self, *error):
+                self.left, self.error = case.look(), error[0]
+                return True
+        with pauses.at_its_edges(Manager)() as manager:
+            inside = self.look()
+            raise ValueError
+        self.assertEqual((manager.entered, inside, manager.left), (1, 0, 1))
+        self.assertIs(manager.error, ValueError)
+
+    def test_gathered_parameters_of_a_forward_train(self):
+        enter = pauses.if_it_reads(lambda gathered: self.look())
+        self.assertEqual(enter(types.SimpleNamespace(fwd_module=None)), 1)
+        self.assertEqual(enter(types.SimpleNamespace()), 1)
+        self.assertEqual(enter(types.SimpleNamespace(fwd_module="module")), 0)
+
+    def test_loading_is_paused_if_something_sharded_is_inside(self):
+        load = pauses.if_it_holds(int)(lambda model, state: self.look())
+        self.assertEqual(load(types.SimpleNamespace(modules=lambda: ["a", 1]), {}), 1)
+        self.assertEqual(load(types.SimpleNamespace(modules=lambda: ["a"]), {}), 0)
+
+    def test_somebody_elses_pause_stays(self):
+        self.library.slimcclPause()
+        self.assertTrue(overlay._serves(self.library))
+        self.assertEqual(self.library.depth, 1)
+
+    def test_a_library_that_never_refuses_does_not_serve(self):
+        self.library.slimcclResume = lambda: 0
+        self.assertFalse(overlay._serves(self.library))
+
+    def test_without_the_library_nothing_happens(self):
+        overlay._library = overlay._why = None
+        with overlay.pause():
+            overlay.step()
+        self.assertFalse(overlay.is_active())
+        self.assertEqual(overlay.why_inactive(), "libslimccl-preload.so is not preloaded")
+
+
+class Steps(Served):
+    def setUp(self):
+        super().setUp()
+        steps._stepped.clear()
+        self.optimizers = {}
+
+    def step(self, names):
+        for name in names:
+            self.optimizers.setdefault(name, type("Optimizer", (), {})())
+            steps.after_optimizer(self.optimizers[name], (), {})
+        return len(self.calls())
+
+    def test_one_optimizer(self):
+        self.assertEqual(self.step("AAA"), 3)
+
+    def test_several_in_an_iteration_count_once(self):
+        self.assertEqual(self.step("ABCABCABC"), 3)
+
+    def test_another_phase_with_another_optimizer(self):
+        self.assertEqual(self.step("AAABBBB"), 3 + 3)
+
+    def test_a_compiled_step_is_not_counted(self):
+        self.compiler.compiling = True
+        self.assertEqual(self.step("AAA"), 0)
+
+    def test_an_engine_counts_for_its_inner_optimizers(self):
+        class Engine:
+            take = steps.of_engine(lambda engine, names: self.step(names) + 10)
+        engine = Engine()
+        for _ in range(2):
+            self.assertEqual(engine.take("AAA"), 10)
+            self.assertEqual(self.calls(), ["step"])
+        self.assertEqual(self.step("BB"), 1)
+
+
+class Patching(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        sys.path.insert(0, paths.FOLDER.name)
+        paths.write("from fake_library.inner import function\n", "fake_library", "__init__.py")
+        paths.write("def function():\n    return 1\n\n"
+                    "class Base:\n    def inherited(self):\n        return 1\n\n"
+                    "class Class(Base):\n    @staticmethod\n    def static():\n        return 1\n",
+                    "fake_library", "inner.py")
+        paths.write("raise ImportError('broken')\n", "fake_library", "broken.py")
+        for module in ("inner", "broken", "missing"):
+            for name in ("function", "Class.static", "Class.inherited", "gone?"):
+                patching.on_import(f"fake_library.{module}", lambda it, name=name: pauses.change(
+                    it, name, lambda old: lambda *arguments: old(*arguments) + 1))
+
+    def test_functions_are_wrapped_before_anybody_takes_them(self):
+        import fake_library
+        inner = fake_library.inner
+        self.assertEqual((fake_library.function(), inner.function()), (2, 2))
+        self.assertEqual((inner.Class.static(), inner.Class().static()), (2, 2))
+        self.assertEqual((inner.Class().inherited(), inner.Base().inherited()), (2, 1))
+        self.assertIn("return 1", inspect.getsource(inner.function))
+
+    def test_a_module_that_is_loaded_again(self):
+        from fake_library import inner
+        self.assertEqual(importlib.reload(inner).function(), 2)
+
+    def test_a_module_that_is_there_is_wrapped_once(self):
+        from fake_library import inner
+        patching.on_import("fake_library.inner", lambda it: pauses.change(
+            it, "function", lambda old: lambda: old() + 1))
+        self.assertEqual(inner.function(), 2)
+
+    def test_errors_of_imports_stay(self):
+        with self.assertRaisesRegex(ImportError, "broken"):
+            import fake_library.broken  # noqa: F401
+        with self.assertRaises(ModuleNotFoundError):
+            import fake_library.missing  # noqa: F401
+
+    def test_what_a_version_lacks_is_said(self):
+        said = []
+        self.addCleanup(setattr, mode, "say", mode.say)
+        mode.say = said.append
+        module = types.ModuleType("some.module")
+        for name in ("function", "Class.method", "function?", "Class.method?"):
+            pauses.change(module, name, pauses.paused)
+        self.assertEqual([text.split(": ")[0] for text in said],
+                         ["this version has no some.module.function",
+                          "this version has no some.module.Class.method"])
+
+
+class Start(unittest.TestCase):
+    """torch calls start() in every program that imports torch."""
+
+    CODE = "import sys; from slimccl import hooks; hooks.start(); print(*sorted(" \
+           "name for name in sys.modules if name.startswith('slimccl')))"
+
+    def start(self, before="", **env):
+        return paths.run(sys.executable, "-c", before + self.CODE,
+                         env={"PYTHONPATH": paths.SITE, **env})
+
+    def test_does_nothing_without_slimccl_run(self):
+        code, output, errors = self.start()
+        self.assertEqual((code, errors), (0, ""))
+        self.assertNotIn("slimccl.pauses", output)
+
+    def test_imports_nothing_that_the_program_does_not(self):
+        code, output, errors = self.start(SLIMCCL_RUN="on")
+        self.assertEqual((code, errors), (0, ""))
+        self.assertIn("slimccl.pauses", output)
+
+    def test_a_failure_is_told_and_the_program_goes_on(self):
+        code, output, errors = self.start("import sys; sys.modules['slimccl.pauses'] = None\n",
+                                          SLIMCCL_RUN="on")
+        self.assertEqual(code, 0)
+        self.assertIn("slimccl-run: no hooks in this process: ModuleNotFoundError: ", errors)
+        self.assertTrue(output)
+
+
+if __name__ == "__main__":
+    os.environ.pop(mode.VARIABLE, None)
+    paths.harness.main()
