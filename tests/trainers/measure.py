@@ -26,21 +26,22 @@ SECONDS = re.compile(r"^step \d+ loss .* in (\S+) s$", re.M)
 VALIDATION = re.compile(r"^validation loss (\S+) ", re.M)
 
 
-def files_that_matter():
+def files_that_matter(script):
     """Whatever a result can depend on."""
-    scripts = glob.glob(os.path.join(torchrun.HERE, "scripts", "*.py"))
+    scripts = [os.path.join(torchrun.HERE, "scripts", f"{name}.py")
+               for name in ("gpt", "text", script)]
     core = os.path.join(os.path.dirname(torchrun.PRELOAD), "libslimccl-core.so")
-    found = [os.path.join(torchrun.HERE, "site", "slimccl_trainers.py"),
-             os.path.join(torchrun.MADE, "libfallback.so"), torchrun.PRELOAD, core]
+    sites = glob.glob(os.path.join(torchrun.HERE, "site", "*.py"))
+    found = [os.path.join(torchrun.MADE, "libfallback.so"), torchrun.PRELOAD, core]
     for library, folders in torchrun.LIBRARIES.items():
         found += [path for folder in folders.split(":")
                   for path in glob.glob(os.path.join(folder, library))]
-    return sorted(scripts) + found
+    return scripts + sorted(sites) + found
 
 
-def fingerprint():
-    digest = hashlib.sha256()
-    for path in files_that_matter():
+def fingerprint(trainer):
+    digest = hashlib.sha256(repr((trainer.arguments, trainer.rules, WIDTH)).encode())
+    for path in files_that_matter(trainer.script):
         with open(path, "rb") as file:
             digest.update(file.read())
     return digest.hexdigest()[:16]
@@ -133,7 +134,7 @@ def record_of(done, metered, reports, steps):
 def measured(name, nodes="2x2", profile="none", seed=0, steps=STEPS, rate=RATE):
     """(the record, whether it was made just now)"""
     path = os.path.join(FOLDER, key(name, nodes, profile, seed, steps) + ".json")
-    print_of_now = fingerprint()
+    print_of_now = fingerprint(TRAINERS[name])
     if os.path.exists(path):
         with open(path, encoding="utf-8") as file:
             record = json.load(file)
