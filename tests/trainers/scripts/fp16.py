@@ -1,6 +1,7 @@
 """fp16 with a loss scale that adapts itself, by FSDP2 with torch's GradScaler or by DeepSpeed ZeRO-3.
 In one step the loss of one rank is so large that its gradients overflow; all must skip that step.
-Each rank prints the scale that a step began with, and whether it was skipped."""
+Each rank prints the scale that a step began with, whether it was skipped, and whether its own share
+of the gradients was finite: frameworks tell all ranks of one that was not."""
 import deepspeed
 import gpt
 import torch
@@ -17,7 +18,7 @@ chosen = parser.parse_args()
 
 
 def fsdp2():
-    """Model, and what does a step: it returns the scale before and after."""
+    """Model, and what does a step: it returns the scale before and after, and if all was finite."""
     model = gpt.model_of(chosen).to(device)
     policy = MixedPrecisionPolicy(param_dtype=torch.float16)
     for block in model.blocks:
@@ -29,12 +30,13 @@ def fsdp2():
     def step(loss):
         before = scaler.get_scale()
         scaler.scale(loss).backward()
+        finite = all(one.grad.to_local().isfinite().all() for one in model.parameters())
         scaler.unscale_(optimizer)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         scaler.step(optimizer)
         scaler.update()
         optimizer.zero_grad()
-        return before, scaler.get_scale()
+        return before, scaler.get_scale(), finite
     return model, step
 
 
@@ -56,8 +58,10 @@ def zero3():
     def step(loss):
         before = engine.optimizer.loss_scale
         engine.backward(loss)
+        torch.cuda.synchronize()  # with the stream that reduces
+        finite = engine.optimizer.grad_partitions_flat_buffer.isfinite().all()
         engine.step()
-        return before, engine.optimizer.loss_scale
+        return before, engine.optimizer.loss_scale, finite
     return engine, step
 
 
@@ -67,8 +71,9 @@ unlucky = dist.get_rank() == dist.get_world_size() - 1
 for number, words in enumerate(gpt.batches(chosen, device)):
     loss = gpt.loss_of(model, words)
     bad = unlucky and number == chosen.at
-    before, after = train(loss * TOO_LARGE if bad else loss)
-    print(f"step {number} scale {before} skipped {int(after < before)}", flush=True)
+    before, after, finite = train(loss * TOO_LARGE if bad else loss)
+    print(f"step {number} scale {before:g} skipped {int(after < before)} finite {int(finite)}",
+          flush=True)
     gpt.report(number, loss)
 gpt.finish(getattr(parameter, "ds_tensor", parameter) if chosen.by == "zero3"
            else parameter.to_local() for parameter in model.parameters())
