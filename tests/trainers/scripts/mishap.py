@@ -10,9 +10,9 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 SUPERBLOCK = 2048  # elements that are NaN together: docs/formats/q4s.md
 
 parser = gpt.parser()
-parser.add_argument("--what", choices=("killed", "killed-with-torchrun", "nan"), required=True,
-                    help="the process is killed, with the torchrun of its node, so that nobody looks "
-                    "after the node's other ranks; or one weight's gradient has two NaN")
+parser.add_argument("--what", choices=("killed", "killed-alone", "nan"), required=True,
+                    help="its process is killed; also all torchruns, so that nobody ends the other "
+                    "ranks; one weight's gradient has two NaN")
 parser.add_argument("--to", type=int, required=True, help="rank")
 parser.add_argument("--at", type=int, required=True, help="step")
 chosen = parser.parse_args()
@@ -27,8 +27,6 @@ unlucky = model.blocks[0].mlp[0]  # when its gradient comes, later blocks' are b
 
 
 def mishap(gradient):
-    if chosen.what == "killed-with-torchrun":
-        os.kill(os.getppid(), signal.SIGKILL)
     if chosen.what != "nan":
         os.kill(os.getpid(), signal.SIGKILL)
     gradient = gradient.clone()
@@ -56,6 +54,8 @@ for step, words in enumerate(gpt.batches(chosen, device)):
     gpt.set_rate(chosen, step, optimizer)
     armed = torch.distributed.get_rank() == chosen.to and step == chosen.at
     hook = unlucky.register_forward_hook(arm) if armed else None
+    if chosen.what == "killed-alone" and step == chosen.at and device.index == 0:
+        os.kill(os.getppid(), signal.SIGKILL)
     loss = gpt.loss_of(model, words)
     loss.backward()
     if hook:
