@@ -16,6 +16,7 @@ STEP = re.compile(r"^(step .*)$", re.M)
 LOSS = re.compile(r"^step \d+ loss (\S+)", re.M)
 NORM = re.compile(r"^step \d+ norm (\S+)", re.M)
 NAN = re.compile(r"^step (\d+) nan block (\d+) superblock (\d+): (\d+) of (\d+)$", re.M)
+WARNING = re.compile(r"SLIMCCL WARN (.*)")
 SCALE = re.compile(r"^(step \d+ scale .*)$", re.M)
 # torch's error with ours in it, and what the overlay says if torchrun was quicker to end a rank.
 LOST = r"DistBackendError: NCCL error .*(?:\n.*){1,4}as part of a compressed call: .*rank %d is lost"
@@ -54,21 +55,39 @@ class Killed(reported.ReportedTest):
 
 
 class WithoutPreload(reported.ReportedTest):
-    def test_a_node_without_it(self):
-        arguments = ["--steps", 3, "--bf16"]
-        done, reports = self.run_reported("fsdp2", "bare", arguments, {"SLIMCCL_AGREE_S": 3},
-                                          bare=(1,))
-        self.assert_same_bits(self.run_plain("fsdp2", "bare", arguments), done)
+    arguments = ["--steps", 3, "--bf16"]
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.exact = cls.run_plain("fsdp2", "bare", cls.arguments)
+
+    def run_bare(self, node, reason):
+        """The warnings of each rank; all calls are exact for that reason."""
+        done, reports = self.run_reported("fsdp2", f"bare{node}", self.arguments,
+                                          {"SLIMCCL_AGREE_S": 3}, bare=(node,))
+        self.assert_same_bits(self.exact, done)
         self.assertEqual([bool(trainers_test.STARTED.search(text)) for text in done.ranks],
-                         [True, True, False, False])
+                         [rank // 2 != node for rank in range(reported.RANKS)])
         self.assertEqual(len(reports), 2)
         for report in reports:
             self.assertEqual(report["total"]["compressed"], 0)
             for op, reasons in report["total"]["calls"].items():
-                self.assertEqual(list(reasons), ["the ranks have not agreed"], op)
-        warnings = re.findall(r"SLIMCCL WARN (.*)", "\n".join(done.ranks))
-        self.assertEqual(len(warnings), 1, warnings)
-        self.assertRegex(warnings[0], r"ranks 2, 3 of 4 did not answer .*LD_PRELOAD")
+                self.assertEqual(list(reasons), [reason], op)
+        return self.lines(done, WARNING)
+
+    def test_the_second_node_lacks_it(self):
+        told, *others = self.run_bare(1, "the ranks have not agreed")
+        self.assertEqual(others, [[], [], []])
+        self.assertEqual(len(told), 1, told)
+        self.assertRegex(told[0], r"ranks 2, 3 of 4 did not answer .*LD_PRELOAD")
+
+    def test_the_first_node_lacks_it(self):
+        """Where rank 0 is: it has made torch's unique id, and says nothing."""
+        for rank, warnings in enumerate(self.run_bare(0, "unique id without a tag")):
+            self.assertEqual(len(warnings), rank // 2, warnings)
+            for warning in warnings:
+                self.assertRegex(warning, "no tag of SlimCCL: is LD_PRELOAD set where it was made")
 
 
 class Overflow(reported.ReportedTest):
