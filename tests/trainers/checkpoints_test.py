@@ -5,11 +5,13 @@ what the ranks hold, bit for bit."""
 import filecmp
 import os
 import re
+import shutil
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import reported  # noqa: E402
 import torchrun  # noqa: E402
+import trainers_test  # noqa: E402
 
 STEPS, AT = 4, 2  # before step AT all is saved
 LOSS = re.compile(r"^(\w+ step \d+ loss .*)$", re.M)
@@ -22,8 +24,11 @@ NEVER_ALIKE = re.compile(r"^\.metadata$|_optim_states\.pt$")
 class Checkpoints(reported.ReportedTest):
     @classmethod
     def setUpClass(cls):
+        trainers_test.require("zero")
         super().setUpClass()
         base = os.path.join(torchrun.MADE, "checkpoints")
+        shutil.rmtree(base, ignore_errors=True)
+        cls.addClassCleanup(shutil.rmtree, base, ignore_errors=True)
         cls.folders = {name: os.path.join(base, name) for name in ("exact", "zeropp", "copy")}
         common = ["--steps", STEPS, "--at", AT]
         cls.exact = cls.run_plain("resume", "exact", [*common, "--save", cls.folders["exact"]])

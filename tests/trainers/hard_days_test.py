@@ -109,6 +109,7 @@ class Overflow(reported.ReportedTest):
         self.check_overflow("fsdp2", SUMS)
 
     def test_zero3_with_its_loss_scaler(self):
+        trainers_test.require("zero")
         self.check_overflow("zero3", 4)
 
 

@@ -4,6 +4,7 @@ import glob
 import json
 import os
 import sys
+import unittest
 
 import trainers_test
 import torchrun
@@ -17,9 +18,9 @@ FAST = {"SLIMCCL_EMULATED_DELAY_US": 0, "SLIMCCL_EMULATED_KERNELS": "rows"}
 class ReportedTest(trainers_test.TrainerTest):
     @classmethod
     def setUpClass(cls):
-        super().setUpClass()
         if not os.path.exists(torchrun.PRELOAD):
-            cls.skipTest(cls, f"no overlay to preload: {torchrun.PRELOAD} is not built")
+            raise unittest.SkipTest(f"no overlay to preload: {torchrun.PRELOAD} is not built")
+        super().setUpClass()
 
     @classmethod
     def run_plain(cls, script, name, arguments, **more):

@@ -2,7 +2,6 @@
 In one step the loss of one rank is so large that its gradients overflow; all must skip that step.
 Each rank prints the scale that a step began with, whether it was skipped, and whether its own share
 of the gradients was finite: frameworks tell all ranks of one that was not."""
-import deepspeed
 import gpt
 import torch
 import torch.distributed as dist
@@ -41,6 +40,8 @@ def fsdp2():
 
 
 def zero3():
+    import deepspeed
+
     deepspeed.init_distributed("nccl")
     bucket = 15 * chosen.width**2
     engine, *_ = deepspeed.initialize(model=gpt.model_of(chosen), config={
