@@ -37,8 +37,9 @@ MARK = "TRAINERS_RUN"
 
 # One torchrun a node. The vendor's stand-in (tests/vendor) has settings of its own.
 # --redirects 3 keeps the output of each rank by itself. TRAINERS_LAUNCHER goes before torchrun, on
-# the nodes of TRAINERS_LAUNCHED.
-AGENT = """if [ -n "${SLIMCCL_NODE_ID:-}" ]; then
+# the nodes of TRAINERS_LAUNCHED. TRAINERS_BARE: nodes that do not preload.
+AGENT = """case " $TRAINERS_BARE " in *" $RANK "*) unset LD_PRELOAD ;; esac
+if [ -n "${SLIMCCL_NODE_ID:-}" ]; then
   export NCCL_HOSTID=$SLIMCCL_NODE_ID VENDOR_SLIMCCL_NODE_ID=$SLIMCCL_NODE_ID
 fi
 launcher=()
@@ -56,12 +57,16 @@ COMPLAINT = re.compile(r"slimccl-stub: .*|\[emulated cuda(?:rt)?\] .*|emulated C
 class Failed(RuntimeError):
     """A run that did not end well; the text has what its ranks said last."""
 
+    def __init__(self, text, run):
+        super().__init__(text)
+        self.run = run
+
 
 class Run:
-    """What a finished run printed."""
+    """What a finished run printed, and `left`: its processes that had to be ended."""
 
-    def __init__(self, folder, agents, seconds):
-        self.folder, self.seconds = folder, seconds
+    def __init__(self, folder, agents, seconds, left=()):
+        self.folder, self.seconds, self.left = folder, seconds, left
         self.ranks = [text for _, text in sorted(outputs(folder))]
         self.text = "\n".join([*agents, *self.ranks])
         report = self.ranks[0] if self.ranks else ""
@@ -111,31 +116,48 @@ def environment(devices, preload=None):
     return variables
 
 
-def end_all(mark):
-    """Ends what is left of a run: a torchrun that is killed leaves its ranks running."""
+def processes(mark):
+    """(number, command) of each process of a run that lives."""
     for path in glob.glob("/proc/[0-9]*/environ"):
+        folder = os.path.dirname(path)
         try:
-            with open(path, "rb") as file:
-                ours = f"{MARK}={mark}".encode() in file.read().split(b"\0")
-            if ours:
-                os.kill(int(path.split("/")[2]), signal.SIGKILL)
+            with open(path, "rb") as file, open(f"{folder}/cmdline", "rb") as command:
+                if f"{MARK}={mark}".encode() in file.read().split(b"\0"):
+                    yield int(os.path.basename(folder)), command.read().replace(b"\0", b" ")
         except OSError:
             pass  # it has ended, or is another user's
+
+
+def end_all(mark, patience=0):
+    """Ends what is left of a run after `patience` seconds, and tells what was: a torchrun that is
+    killed leaves its ranks running."""
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline and any(processes(mark)):
+        time.sleep(0.2)
+    left = [(number, command.decode(errors="replace")) for number, command in processes(mark)]
+    for number, _ in left:
+        try:
+            os.kill(number, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    return left
 
 
 def failure(trainer, problems, run):
     tails = [f"[rank {rank}] {line}" for rank, text in enumerate(run.ranks)
              for line in text.rstrip().splitlines()[-8:]]
     return Failed("\n".join([f"{trainer}: " + "; ".join(problems), *tails,
-                             f"all of it: {run.folder}"]))
+                             f"all of it: {run.folder}"]), run)
 
 
 def run(trainer, arguments=(), name=None, nodes="2x2", cluster=None, preload=None, env=None,
-        timeout=300, launcher="", launched=None):
+        timeout=300, launcher="", launched=None, bare=(), stop_on_failure=True):
     """One run, ended after `timeout` seconds. With a cluster on its first nodes, otherwise on this
-    host, which pretends them. `trainer` is of scripts/, or a path without ".py"; `launcher`, a
-    command such as slimccl-run, is put before torchrun, on all nodes or those `launched`. Raises
-    Failed if a rank failed or printed no parameters, or the emulation complained."""
+    host, which pretends them; the nodes of `bare` do not preload. `trainer` is of scripts/, or a
+    path without ".py"; `launcher`, a command such as slimccl-run, is put before torchrun, on all
+    nodes or those `launched`. Raises Failed if a rank failed or printed no parameters, or the
+    emulation complained. A node that fails ends the others within seconds, unless `stop_on_failure`
+    is false: then each must end by itself."""
     node_count, ranks = (int(part) for part in nodes.split("x"))
     folder = os.path.join(MADE, "runs", name or os.path.basename(trainer))
     shutil.rmtree(folder, ignore_errors=True)
@@ -143,23 +165,26 @@ def run(trainer, arguments=(), name=None, nodes="2x2", cluster=None, preload=Non
     variables = {**environment(ranks, preload), "TRAINERS_NODES": node_count,
                  "TRAINERS_RANKS": ranks, "TRAINERS_LOGS": folder, "TRAINERS_LAUNCHER": launcher,
                  "TRAINERS_LAUNCHED": " ".join(map(str, launched or range(node_count))),
-                 **(env or {})}
+                 "TRAINERS_BARE": " ".join(map(str, bare)), **(env or {})}
     if not cluster:  # pretended nodes speak over loopback
         variables.setdefault("SLIMCCL_ADDRESS", "127.0.0.1")
         variables.setdefault("VENDOR_SLIMCCL_ADDRESS", "127.0.0.1")
     script = os.path.join(HERE, "scripts", f"{trainer}.py")
-    started = time.monotonic()
+    started, patience = time.monotonic(), 0
     agents = launch.start(["bash", "-c", AGENT, PYTHON, script, *map(str, arguments)],
                           list(range(node_count)), cluster, variables)
     try:
-        problems = launch.finish(agents, timeout)
+        problems = launch.finish(agents, timeout, stop_on_failure=stop_on_failure)
+        patience = 0 if stop_on_failure else timeout - (time.monotonic() - started)
     finally:
         launch.kill(agents)
-        end_all(variables[MARK])
+        left = end_all(variables[MARK], patience)
     for agent in agents:
         with open(os.path.join(folder, f"agent{agent.node}.log"), "wb") as file:
             file.write(agent.output)
-    done = Run(folder, [agent.text for agent in agents], time.monotonic() - started)
+    done = Run(folder, [agent.text for agent in agents], time.monotonic() - started, left)
+    problems += [f"node {agent.node}: torchrun {launch.how(agent.code)}" for agent in agents
+                 if agent.code and not stop_on_failure]
     if not problems and len(done.parameters) != 1:
         problems = [f"all {len(done.ranks)} ranks ended well, yet rank 0 told no parameters"]
     problems += done.complaints

@@ -211,6 +211,21 @@ TEST(OverlayHooks, AnIdWithoutATagIsExactAtOnce) {
   EXPECT_THAT(text, HasSubstr("WARN overlay: 4 ranks: the unique id has no tag of SlimCCL"));
 }
 
+TEST(OverlayHooks, AnIdWithoutATagIsToldOnceByProcessesThatHaveNoRank0) {
+  const std::string text = in_process([] {
+    const Core core;
+    for (int i = 0; i < 2; ++i) {
+      ncclComm_t comm = nullptr;
+      EXPECT_EQ(core.hooks->CommInitRank(&core.real, &comm, 4, {}, 2), ncclSuccess);
+      EXPECT_EQ(core.hooks->CommDestroy(&core.real, comm), ncclSuccess);
+    }
+  });
+  const std::string_view warning = "WARN overlay: 4 ranks: the unique id has no tag of SlimCCL";
+  const size_t first = text.find(warning);
+  ASSERT_NE(first, std::string::npos) << text;
+  EXPECT_EQ(text.find(warning, first + 1), std::string::npos) << text;
+}
+
 TEST(OverlayHooks, AFailedInitLeavesNothing) {
   in_process([] {
     const Core core;
