@@ -18,7 +18,6 @@ launch = torchrun.launch
 WIDTH = 256  # so that every unit's share of 8 ranks is over the floor of 65536 elements
 STEPS = 60
 SETTLED = 46  # the step from which on bytes and seconds count: `auto` has its evidence by then
-EXACT_STEPS = 20  # of the run that proves that the profile exact changes no bit
 RATE = "1gbit"
 OPS = ("all_gather", "reduce_scatter", "all_reduce")
 FOLDER = os.path.join(torchrun.MADE, "measured")
@@ -100,9 +99,7 @@ def run_now(name, nodes, profile, seed, steps, rate):
     run_name = "measured-" + key(name, nodes, profile, seed, steps)
     count = int(nodes.split("x")[0])
     pattern = os.path.join(torchrun.MADE, "runs", run_name, "report-%p.json")
-    until = min(steps, EXACT_STEPS) if profile == "exact" else steps
-    arguments = ["--steps", steps, "--until", until, "--seed", seed, "--width", WIDTH,
-                 *trainer.arguments]
+    arguments = ["--steps", steps, "--seed", seed, "--width", WIDTH, *trainer.arguments]
     preload = torchrun.PRELOAD if profile not in ("none", "ds4") else None
     cluster = f"m{os.getpid()}"
     launch.cluster_up(cluster, count, rate)
@@ -112,34 +109,54 @@ def run_now(name, nodes, profile, seed, steps, rate):
                                 environment(trainer, profile, pattern), timeout=900)
     finally:
         launch.cluster(cluster, "down")
-    return record_of(done, metered, list(read_reports(pattern)), until)
+    return record_of(done, metered, list(read_reports(pattern)), steps)
+
+
+def settled_of(steps):
+    """The step after which bytes and seconds of a run count."""
+    return SETTLED if steps > SETTLED + 2 else steps // 2
 
 
 def record_of(done, metered, reports, steps):
     seconds = [float(one) for one in SECONDS.findall(done.ranks[0])]
-    settled = min(SETTLED, steps // 2)
+    settled = settled_of(steps)
     if len(seconds) != steps:
-        raise torchrun.Failed(f"{done.folder}: {len(seconds)} steps were reported, not {steps}")
+        raise torchrun.Failed(f"{done.folder}: {len(seconds)} steps were reported, not {steps}", done)
     if len(set(map(tuple, done.losses_by_rank))) != 1:
-        raise torchrun.Failed(f"{done.folder}: ranks report different losses")
+        raise torchrun.Failed(f"{done.folder}: ranks report different losses", done)
+    sent = metered.per_step(settled, steps - 1)
+    if not sent:
+        raise torchrun.Failed(f"{done.folder}: no bytes were metered at step {settled} or the last",
+                              done)
     return {
         "losses": done.losses, "loss": float.fromhex(VALIDATION.findall(done.ranks[0])[0]),
         "parameters": done.parameters[0], "ranks_active": len(reports),
-        "bytes_per_step": metered.per_step(settled, steps - 1),
+        "settled": settled, "bytes_per_step": sent,
         "seconds": statistics.median(seconds[settled + 1:]), "seconds_wall": round(done.seconds, 1),
         "traffic": traffic(reports),
     }
 
 
+def holds(record, trainer, steps):
+    """Whether a record says what a run of now would: of these libraries and scripts, of all steps,
+    and, where `auto` compresses, of steps after its evidence was there."""
+    count = int(record["nodes"].split("x")[0])
+    changes = record["profile"] == "auto" and any(
+        trainer.asked(op, "auto", count).least for op in OPS)
+    window = record.get("settled", steps // 2) == settled_of(steps)
+    return (record["fingerprint"] == fingerprint(trainer) and len(record["losses"]) == steps
+            and (window or not changes))
+
+
 def measured(name, nodes="2x2", profile="none", seed=0, steps=STEPS, rate=RATE):
     """(the record, whether it was made just now)"""
     path = os.path.join(FOLDER, key(name, nodes, profile, seed, steps) + ".json")
-    print_of_now = fingerprint(TRAINERS[name])
     if os.path.exists(path):
         with open(path, encoding="utf-8") as file:
             record = json.load(file)
-        if record["fingerprint"] == print_of_now:
+        if holds(record, TRAINERS[name], steps):
             return record, False
+    print_of_now = fingerprint(TRAINERS[name])
     record = {"trainer": name, "nodes": nodes, "profile": profile, "seed": seed, "steps": steps,
               "rate": rate, **run_now(name, nodes, profile, seed, steps, rate),
               "fingerprint": print_of_now, "commit": commit()}

@@ -57,7 +57,7 @@ COMPLAINT = re.compile(r"slimccl-stub: .*|\[emulated cuda(?:rt)?\] .*|emulated C
 class Failed(RuntimeError):
     """A run that did not end well; the text has what its ranks said last."""
 
-    def __init__(self, text, run):
+    def __init__(self, text, run=None):
         super().__init__(text)
         self.run = run
 
