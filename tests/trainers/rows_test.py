@@ -94,6 +94,18 @@ class Records(unittest.TestCase):
                 measure.record_of(Done, Blind, [], steps)
 
 
+    def test_settings_of_ours_are_not_inherited(self):
+        saved = dict(os.environ)
+        self.addCleanup(os.environ.update, saved)
+        self.addCleanup(os.environ.clear)
+        for name in measure.meddling():
+            del os.environ[name]
+        os.environ.update(SLIMCCL_BUILD="b", SLIMCCL_ROOT="r")
+        self.assertEqual(measure.meddling(), [])
+        os.environ.update(SLIMCCL_FLOOR="1", SLIMCCL_RULES="*=exact")
+        self.assertEqual(measure.meddling(), ["SLIMCCL_FLOOR", "SLIMCCL_RULES"])
+
+
 class Gates(unittest.TestCase):
     def test_all_well(self):
         self.assertEqual(red(record("none"), record("exact"), record("auto"), record("zeropp")), [])

@@ -79,6 +79,9 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if os.getuid() != 0:
         sys.exit("trainers: the pretend nodes are network namespaces and need root; use sudo")
+    if measure.meddling():
+        sys.exit(f"trainers: {', '.join(measure.meddling())} would change what is measured; unset "
+                 "and run again: the measurement is at defaults")
     names = chosen.names or (list(TRAINERS) if chosen.all else STANDARD)
     for script in {TRAINERS[name].script for name in names}:
         if torchrun.missing(script):

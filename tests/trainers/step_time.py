@@ -114,6 +114,8 @@ def show(found):
 def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     reason = "needs root: the nodes are network namespaces" if os.getuid() else torchrun.missing()
+    if measure.meddling():
+        reason = f"unset {', '.join(measure.meddling())}: it would change what is measured"
     if reason:
         sys.exit(f"trainers time: {reason}")
     samples = race(lambda turn, profile: print(f"   round {turn + 1} of {ROUNDS}, {profile}", flush=True))
