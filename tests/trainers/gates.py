@@ -6,6 +6,7 @@ import rows
 SEED_LOSS, MEAN_LOSS = 0.01, 0.005  # the most that a loss may be worse than exact
 LEARNED = 0.6  # of the first loss: the exact run's last one must be below
 PAIRED = ("fsdp2", "zero3")  # with three seeds
+INTERFACES = 0.05  # of the exact bytes: how far the saving seen may be from the one reported
 SETTLED = 1.1  # `auto`'s bytes a step beside `zeropp`'s, where both compress the same
 
 
@@ -25,13 +26,16 @@ def name_of(row):
 def of_row(gates, row):
     name = name_of(row)
     if row["profile"] == "ds4":
+        gates.add(name, "the control changed the gradients: other losses than the exact run's",
+                  not row["identical"], not row["identical"])
         return
     ranks = row["nodes"] * row["ranks_per_node"]
     gates.add(name, f"all {ranks} ranks had the overlay", row["ranks_active"],
               row["ranks_active"] == ranks)
-    if row["profile"] == "exact":
+    if row["profile"] == "exact" or not rows.asks_compression(row):
         gates.add(name, "every loss has the bits of the run without the overlay",
                   row["identical"], row["identical"])
+    if row["profile"] == "exact":
         return
     gates.add(name, f"the exact run learned: its loss fell below {LEARNED:.0%} of the first",
               round(row["loss_exact"], 4), row["loss_exact"] < LEARNED * row["first_loss"])
@@ -72,12 +76,51 @@ def of_settled_bytes(gates, all_rows):
                       " those of zeropp", round(own / other, 4), own <= SETTLED * other)
 
 
-def gates_of(all_rows):
+def reported_saving(row, of_zeropp):
+    """Bytes a step that the overlay says it saves once it compresses; under `auto` at its own
+    ratios, of what `zeropp` compresses from the first step on."""
+    saved = 0
+    for op in rows.OPS:
+        ratio = row["operations"][op]["ratio"]
+        saved += of_zeropp["operations"][op]["exact_bytes"] * (1 - 1 / ratio) if ratio else 0
+    return saved / row["steps"]
+
+
+def of_interfaces(gates, all_rows):
+    """The ratios are the overlay's own word: the nodes' interfaces must have seen the same."""
+    zeropp = {(row["trainer"], row["nodes"], row["seed"]): row
+              for row in all_rows if row["profile"] == "zeropp"}
+    for row in all_rows:
+        other = zeropp.get((row["trainer"], row["nodes"], row["seed"]))
+        if row["profile"] not in ("auto", "zeropp") or not other:
+            continue
+        exact = row["bytes_exact_per_step"]
+        seen = (exact - row["bytes_per_step"]) / exact
+        told = reported_saving(row, other) / exact
+        gates.add(name_of(row), f"the interfaces saw the saving that was reported, {told:.1%} of the "
+                  "bytes a step", f"{seen:.1%}", abs(seen - told) <= INTERFACES)
+
+
+def of_plan(gates, all_rows, planned):
+    """Runs that failed, or have no run without the overlay of the same fingerprint."""
+    made = {(row["trainer"], f"{row['nodes']}x{row['ranks_per_node']}", row["profile"], row["seed"])
+            for row in all_rows}
+    asked = [run for run in planned if run[2] != "none"]
+    missing = [" ".join(map(str, run)) for run in asked if run not in made]
+    gates.add("all", f"{len(asked)} runs beside runs without the overlay", missing or "all there",
+              asked and not missing)
+
+
+def gates_of(all_rows, planned=None):
+    """`planned`: (trainer, nodes, profile, seed) of what should be there."""
     gates = Gates()
+    if planned is not None:
+        of_plan(gates, all_rows, planned)
     for row in all_rows:
         of_row(gates, row)
     of_seeds(gates, all_rows)
     of_settled_bytes(gates, all_rows)
+    of_interfaces(gates, all_rows)
     return gates.found
 
 

@@ -86,9 +86,10 @@ def main():
     for script in {TRAINERS[name].script for name in names}:
         if torchrun.missing(script):
             sys.exit(f"trainers: {torchrun.missing(script)}")
-    records, failures = run_plan(list(plan(names, chosen.all)))
+    planned = list(plan(names, chosen.all))
+    records, failures = run_plan(planned)
     found = list(rows.rows_of(records))
-    judged = gates.gates_of(found)
+    judged = gates.gates_of(found, planned)
     red = gates.show(judged)
     rows.write(RESULT, commit=measure.commit(), rows=found, gates=judged, failures=failures)
     chart.draw(found, RESULT.replace(".json", ".png"))
