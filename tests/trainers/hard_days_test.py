@@ -18,8 +18,8 @@ NAN = re.compile(r"^step (\d+) nan block (\d+) superblock (\d+): (\d+) of (\d+)$
 WARNING = re.compile(r"SLIMCCL WARN (.*)")
 SCALE = re.compile(r"^(step \d+ scale .*)$", re.M)
 COMPRESSES = "4 ranks on 2 node.*: profile zeropp: calls .* are compressed between nodes"
-# torch's error with NCCL's in it, of the next call or by its watchdog, whatever was quicker; and what
-# the overlay says if torchrun was.
+# torch's error with NCCL's in it, of the next call or by its watchdog, whatever was quicker; and
+# what the overlay says if torchrun was.
 LOST = r"NCCL error.*(?:\n.*){1,4}rank %d is lost"
 ENDED = r"overlay: process \d+ ended by SIGTERM"
 
