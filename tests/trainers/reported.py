@@ -11,7 +11,7 @@ import torchrun
 
 RANKS = 4
 WIDE = ("--width", 256)  # a block's shard of the model is over the floor of 65536 elements
-# Delays and strict kernels find mistakes in how a call is enqueued, which compressed_test.py is for.
+# Delays and strict kernels find mistakes in how calls are enqueued: those are compressed_test.py's.
 FAST = {"SLIMCCL_EMULATED_DELAY_US": 0, "SLIMCCL_EMULATED_KERNELS": "rows"}
 
 
