@@ -60,7 +60,7 @@ def key(name, nodes, profile, seed, steps):
 
 def environment(trainer, profile, report):
     """Kernels by the host's rows, and no delays: the run is for numbers, not for the emulator."""
-    variables = {"SLIMCCL_EMULATED_KERNELS": "rows", "SLIMCCL_EMULATED_DELAY_US": 0}
+    variables = dict(torchrun.FAST)
     if profile == "ds4":  # the control: exact calls, gradients by DeepSpeed's rule
         return {**variables, "TRAINERS_GRADIENTS": "ds4"}
     if profile != "none":
@@ -68,12 +68,6 @@ def environment(trainer, profile, report):
     if trainer.rules and profile != "none":
         variables["SLIMCCL_RULES"] = trainer.rules
     return variables
-
-
-def read_reports(pattern):
-    for path in sorted(glob.glob(pattern.replace("%p", "*"))):
-        with open(path, encoding="utf-8") as file:
-            yield json.load(file)
 
 
 def traffic(reports):
@@ -112,7 +106,7 @@ def run_now(name, nodes, profile, seed, steps, rate):
                                 environment(trainer, profile, pattern), timeout=900)
     finally:
         launch.cluster(cluster, "down")
-    return record_of(done, metered, list(read_reports(pattern)), until)
+    return record_of(done, metered, list(torchrun.read_reports(pattern)), until)
 
 
 def record_of(done, metered, reports, steps):
