@@ -2,7 +2,6 @@
 """slimccl-run in front of real trainers on emulated GPUs of two pretend nodes: ranks and steps are
 counted, and what is saved under zeropp has the bits that an exact run saves."""
 import glob
-import json
 import os
 import re
 import sys
@@ -40,14 +39,11 @@ class Launched(unittest.TestCase):
         require(kind)
         self.folder = paths.at(name)
         done = torchrun.run(
-            trainer, arguments, f"python-{name}", launched=launched, env=env, nodes=nodes,
+            trainer, arguments, f"python-{name}", launched=launched, nodes=nodes,
+            env={**torchrun.FAST, **(env or {})},
             launcher=f"{sys.executable} {LAUNCHER} --report {self.folder}/report.json {options}")
         print(f"   {name}: {done.seconds:.1f} s", flush=True)
-        reports = []
-        for path in glob.glob(f"{self.folder}/report-*.json"):
-            with open(path, encoding="utf-8") as file:
-                reports.append(json.load(file))
-        return done, reports
+        return done, list(torchrun.read_reports(f"{self.folder}/report-%p.json"))
 
     def calls(self, reports, reason):
         return sum(by_reason.get(reason, 0) for report in reports

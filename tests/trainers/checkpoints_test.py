@@ -1,7 +1,7 @@
 #!/usr/bin/python3
-"""FSDP2, FSDP1 and ZeRO-3 save what they have in the middle of a run, and go on. What a fresh process
-loads goes on as if nothing had been; and what is saved under compression, with a pause around it, is
-what the ranks hold, bit for bit."""
+"""FSDP2, FSDP1 and ZeRO-3 save what they have in the middle of a run, and go on. What a fresh
+process loads goes on as if nothing had been; and what is saved under compression, with a pause
+around it, is what the ranks hold, bit for bit."""
 import filecmp
 import os
 import re

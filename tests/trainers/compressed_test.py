@@ -28,7 +28,7 @@ LEAST_SHARE = {"all_gather": 0.8, "reduce_scatter": 0.95, "all_reduce": 0.95}
 class Compressed(trainers_test.TrainerTest):
     steps = 8
 
-    def run_compressed(self, name, profile, steps=None):
+    def run_compressed(self, name, profile, steps=None, env=None):
         """The run, and its ranks' reports."""
         trainer = TRAINERS[name]
         pattern = os.path.join(torchrun.MADE, f"report-{name}-{profile}-%p.json")
@@ -37,8 +37,8 @@ class Compressed(trainers_test.TrainerTest):
         done = self.run_trainer(trainer.script, f"{name}-{profile}", self.arguments(name),
                                 torchrun.PRELOAD, steps=steps,
                                 env={"SLIMCCL_PROFILE": profile, "SLIMCCL_REPORT": pattern,
-                                     "VENDOR_SLIMCCL_LOG": "notice"})
-        reports = list(measure.read_reports(pattern))
+                                     "VENDOR_SLIMCCL_LOG": "notice", **(env or {})})
+        reports = list(torchrun.read_reports(pattern))
         self.assertEqual([report["profile"] for report in reports], [profile] * RANKS,
                          "not all ranks had the overlay")
         self.assertRegex(done.text, trainers_test.STARTED)
@@ -103,7 +103,7 @@ class Compressed(trainers_test.TrainerTest):
     def check_auto(self, name, steps):
         """Exact until the first point of agreement where three samples of a kind of call are
         enough; after it compressed, as under zeropp."""
-        _, reports = self.run_compressed(name, "auto", steps)
+        _, reports = self.run_compressed(name, "auto", steps, torchrun.FAST)
         for report in reports:
             reasons = collections.Counter()
             for op in ("all_gather", "reduce_scatter"):
@@ -121,7 +121,7 @@ class Compressed(trainers_test.TrainerTest):
         self.check_auto("zero3", steps=44)
 
     def test_auto_of_ddp(self):
-        _, reports = self.run_compressed("ddp", "auto")
+        _, reports = self.run_compressed("ddp", "auto", env=torchrun.FAST)
         self.assert_as_asked("ddp", "auto", reports)
 
 

@@ -66,7 +66,7 @@ def key(name, nodes, profile, seed, steps):
 
 def environment(trainer, profile, report):
     """Kernels by the host's rows, and no delays: the run is for numbers, not for the emulator."""
-    variables = {"SLIMCCL_EMULATED_KERNELS": "rows", "SLIMCCL_EMULATED_DELAY_US": 0}
+    variables = dict(torchrun.FAST)
     if profile == "ds4":  # the control: exact calls, gradients by DeepSpeed's rule
         return {**variables, "TRAINERS_GRADIENTS": "ds4"}
     if profile != "none":
@@ -74,12 +74,6 @@ def environment(trainer, profile, report):
     if trainer.rules and profile != "none":
         variables["SLIMCCL_RULES"] = trainer.rules
     return variables
-
-
-def read_reports(pattern):
-    for path in sorted(glob.glob(pattern.replace("%p", "*"))):
-        with open(path, encoding="utf-8") as file:
-            yield json.load(file)
 
 
 def traffic(reports):
@@ -116,7 +110,7 @@ def run_now(name, nodes, profile, seed, steps, rate):
                                 environment(trainer, profile, pattern), timeout=900)
     finally:
         launch.cluster(cluster, "down")
-    return record_of(done, metered, list(read_reports(pattern)), steps)
+    return record_of(done, metered, list(torchrun.read_reports(pattern)), steps)
 
 
 def settled_of(steps):
@@ -146,13 +140,10 @@ def record_of(done, metered, reports, steps):
 
 def holds(record, trainer, steps):
     """Whether a record says what a run of now would: of these libraries and scripts, of all steps,
-    and, where `auto` compresses, of steps after its evidence was there."""
-    count = int(record["nodes"].split("x")[0])
-    changes = record["profile"] == "auto" and any(
-        trainer.asked(op, "auto", count).least for op in OPS)
-    window = record.get("settled", steps // 2) == settled_of(steps)
+    and of the same ones in its means."""
+    settled = record.get("settled", settled_of(steps))
     return (record["fingerprint"] == fingerprint(trainer) and len(record["losses"]) == steps
-            and (window or not changes))
+            and settled == settled_of(steps))
 
 
 def measured(name, nodes="2x2", profile="none", seed=0, steps=STEPS, rate=RATE):

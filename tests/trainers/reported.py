@@ -1,7 +1,5 @@
 """Runs of trainers under the overlay, with what its reports (SLIMCCL_REPORT) say of them."""
 import collections
-import glob
-import json
 import os
 import sys
 import unittest
@@ -11,8 +9,6 @@ import torchrun
 
 RANKS = 4
 WIDE = ("--width", 256)  # a block's shard of the model is over the floor of 65536 elements
-# Delays and strict kernels find mistakes in how a call is enqueued, which compressed_test.py is for.
-FAST = {"SLIMCCL_EMULATED_DELAY_US": 0, "SLIMCCL_EMULATED_KERNELS": "rows"}
 
 
 class ReportedTest(trainers_test.TrainerTest):
@@ -25,7 +21,7 @@ class ReportedTest(trainers_test.TrainerTest):
     @classmethod
     def run_plain(cls, script, name, arguments, **more):
         return torchrun.run(script, [*WIDE, *arguments], f"{script}-{name}-plain",
-                            cluster=cls.cluster, env=FAST, **more)
+                            cluster=cls.cluster, env=torchrun.FAST, **more)
 
     @classmethod
     def run_reported(cls, script, name, arguments, env=None, **more):
@@ -34,13 +30,9 @@ class ReportedTest(trainers_test.TrainerTest):
         pattern = os.path.join(torchrun.MADE, "runs", name, "report-%h-%p.json")
         done = torchrun.run(script, [*WIDE, *arguments], name, cluster=cls.cluster,
                             preload=torchrun.PRELOAD,
-                            env={**FAST, "SLIMCCL_PROFILE": "zeropp", "SLIMCCL_REPORT": pattern,
+                            env={**torchrun.FAST, "SLIMCCL_PROFILE": "zeropp", "SLIMCCL_REPORT": pattern,
                                  **(env or {})}, **more)
-        reports = []
-        for path in glob.glob(pattern.replace("%h", "*").replace("%p", "*")):
-            with open(path, encoding="utf-8") as file:
-                reports.append(json.load(file))
-        return done, reports
+        return done, list(torchrun.read_reports(pattern))
 
     def reasons(self, report, *ops):
         """How many of the process's calls went which way."""

@@ -41,7 +41,7 @@ def one_run(profile, nodes, on_step):
                                 measure.environment(measure.TRAINERS["fsdp2"], profile, report))
     finally:
         torchrun.launch.cluster(cluster, "down")
-    reports = list(measure.read_reports(report))
+    reports = list(torchrun.read_reports(report))
     traffic = measure.traffic(reports)
     compressed = sum(traffic[op]["compressed_elements"] for op in rows.OPS)
     if bool(compressed) != (profile != "none"):

@@ -1,5 +1,5 @@
-"""fp16 with a loss scale that adapts itself, by FSDP2 with torch's GradScaler or by DeepSpeed ZeRO-3.
-In one step the loss of one rank is so large that its gradients overflow; all must skip that step.
+"""fp16 with a loss scale that adapts itself, by FSDP2 with torch's GradScaler or by DeepSpeed
+ZeRO-3. In one step the loss of one rank is so large that its gradients overflow; all must skip it.
 Each rank prints the scale that a step began with, whether it was skipped, and whether its own share
 of the gradients was finite: frameworks tell all ranks of one that was not."""
 import gpt

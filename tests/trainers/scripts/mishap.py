@@ -1,5 +1,5 @@
-"""FSDP2 in bf16, where something happens to one rank in the middle of one backward pass. A step whose
-gradients are not finite is left out, as trainers do. Each rank prints what it saw."""
+"""FSDP2 in bf16, where something happens to one rank in the middle of one backward pass. A step
+whose gradients are not finite is left out, as trainers do. Each rank prints what it saw."""
 import os
 import signal
 

@@ -1,5 +1,5 @@
-"""FSDP2, FSDP1 and ZeRO-3, one after the other. Each saves all it has before step --at, in the ways of
-its framework, and goes on: or loads that in a fresh process, and goes on from there.
+"""FSDP2, FSDP1 and ZeRO-3, one after the other. Each saves all it has before step --at, in the ways
+of its framework, and goes on: or loads that in a fresh process, and goes on from there.
 
 Each rank prints digests of what it holds itself, taken without communication: its shards of the
 weights, and those with the optimizer's state. They must be the same where they were saved and where
