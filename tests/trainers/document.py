@@ -60,6 +60,14 @@ def results(found):
     return "\n".join(lines) + "\n"
 
 
+def summary(committed):
+    """Each run tells the commit that it ran at; + where files differed from it."""
+    red = sum(not gate["passed"] for gate in committed["gates"])
+    commits = ", ".join(dict.fromkeys(row["commit"] for row in committed["rows"]))
+    return (f"Runs at {commits}: {len(committed['gates']) - red} gates PASS, {red} RED.\n\n"
+            + results(committed["rows"]))
+
+
 def put(text, name, content):
     begin, end = (mark.format(name) for mark in MARKS)
     before, rest = text.split(begin)
@@ -70,11 +78,7 @@ def main():
     with open(PATH, encoding="utf-8") as file:
         text = put(file.read(), "catalogue", table())
     if os.path.exists(RESULT):
-        committed = rows.read(RESULT)
-        red = sum(not gate["passed"] for gate in committed["gates"])
-        head = (f"At commit {committed['commit']}: {len(committed['gates']) - red} gates PASS, "
-                f"{red} RED.\n\n")
-        text = put(text, "results", head + results(committed["rows"]))
+        text = put(text, "results", summary(rows.read(RESULT)))
     with open(PATH, "w", encoding="utf-8") as file:
         file.write(text)
 

@@ -101,14 +101,22 @@ def of_interfaces(gates, all_rows):
                   "bytes a step", f"{seen:.1%}", abs(seen - told) <= INTERFACES)
 
 
-def of_plan(gates, all_rows, planned):
+def beside(planned):
+    """Of the runs, those that need one without the overlay."""
+    return [run for run in planned if run[2] != "none"]
+
+
+def missing(all_rows, planned):
     """Runs that failed, or have no run without the overlay of the same fingerprint."""
     made = {(row["trainer"], f"{row['nodes']}x{row['ranks_per_node']}", row["profile"], row["seed"])
             for row in all_rows}
-    asked = [run for run in planned if run[2] != "none"]
-    missing = [" ".join(map(str, run)) for run in asked if run not in made]
-    gates.add("all", f"{len(asked)} runs beside runs without the overlay", missing or "all there",
-              asked and not missing)
+    return [" ".join(map(str, run)) for run in beside(planned) if run not in made]
+
+
+def of_plan(gates, all_rows, planned):
+    count, without = len(beside(planned)), missing(all_rows, planned)
+    gates.add("all", f"{count} runs beside runs without the overlay", without or "all there",
+              count and not without)
 
 
 def gates_of(all_rows, planned=None):
@@ -124,10 +132,10 @@ def gates_of(all_rows, planned=None):
     return gates.found
 
 
-def show(found, only_red=False):
-    for gate in found:
-        if not (only_red and gate["passed"]):
-            print(f"{'PASS' if gate['passed'] else 'RED '}  {gate['gate']}: {gate['value']}")
+def show(found):
+    """The RED ones last: there are hundreds."""
+    for gate in sorted(found, key=lambda gate: not gate["passed"]):
+        print(f"{'PASS' if gate['passed'] else 'RED '}  {gate['gate']}: {gate['value']}")
     red = sum(not gate["passed"] for gate in found)
     print(f"== gates: {len(found) - red} PASS, {red} RED")
     return red

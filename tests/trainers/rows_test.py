@@ -13,6 +13,7 @@ import gates  # noqa: E402
 import harness  # noqa: E402
 import measure  # noqa: E402
 import rows  # noqa: E402
+import run_all  # noqa: E402
 
 
 def traffic(elements=0, compressed=0, exact=0, sent=0, calls=None):
@@ -247,6 +248,24 @@ class Document(unittest.TestCase):
             self.assertIn(document.table(), file.read(),
                           "docs/trainers.md is behind the catalogue: tests/trainers/document.py "
                           "writes it anew")
+
+    def committed(self):
+        if not os.path.exists(document.RESULT):
+            self.skipTest("no docs/trainers.json yet: ./dev trainers run --all makes it")
+        return rows.read(document.RESULT)
+
+    def test_the_committed_gates_are_those_of_a_full_run(self):
+        """Of these gates and this catalogue, over rows of all that --all runs."""
+        committed = self.committed()
+        planned = list(run_all.plan(list(measure.TRAINERS), True))
+        judged = gates.gates_of(committed["rows"], planned)
+        self.assertEqual(*([(gate["gate"], gate["passed"]) for gate in some]
+                           for some in (committed["gates"], judged)))
+        self.assertEqual(gates.missing(committed["rows"], planned), [])
+
+    def test_the_results_are_the_committed_ones(self):
+        with open(document.PATH, encoding="utf-8") as file:
+            self.assertIn(document.summary(self.committed()), file.read())
 
 
 if __name__ == "__main__":

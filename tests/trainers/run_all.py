@@ -39,11 +39,11 @@ def plan(names, everything):
         yield from ((name, "4x2", profile, 0) for profile in PROFILES)
 
 
-def tell(record, number, count, seconds):
-    saved = record["bytes_per_step"] and f"{record['bytes_per_step'] / 1e6:8.2f} MB a step,"
+def tell(record, number, count, how):
+    saved = f"{record['bytes_per_step'] / 1e6:8.2f} MB a step,"
     print(f"   {number:3} of {count}: {record['trainer']:17} {record['nodes']} "
           f"{record['profile']:7} seed {record['seed']}: loss {record['loss']:.4f}, {saved} "
-          f"{record['seconds']:.3f} s a step   ({seconds:.0f} s)", flush=True)
+          f"{record['seconds']:.3f} s a step   ({how})", flush=True)
 
 
 def run_plan(runs):
@@ -52,13 +52,14 @@ def run_plan(runs):
     for number, (name, nodes, profile, seed) in enumerate(runs, 1):
         started = time.monotonic()
         try:
-            record, _ = measure.measured(name, nodes, profile, seed)
+            record, made = measure.measured(name, nodes, profile, seed)
         except torchrun.Failed as error:
             failures.append(f"{name} {nodes} {profile} seed {seed}: {error}")
             print(f"FAILED {failures[-1]}", flush=True)
             continue
         records.append(record)
-        tell(record, number, len(runs), time.monotonic() - started)
+        tell(record, number, len(runs),
+             f"{time.monotonic() - started:.0f} s" if made else "made before")
     return records, failures
 
 
@@ -87,7 +88,10 @@ def main():
         if torchrun.missing(script):
             sys.exit(f"trainers: {torchrun.missing(script)}")
     planned = list(plan(names, chosen.all))
-    records, failures = run_plan(planned)
+    try:
+        records, failures = run_plan(planned)
+    except KeyboardInterrupt:
+        sys.exit("trainers: interrupted; the same command goes on with the run that was under way")
     found = list(rows.rows_of(records))
     judged = gates.gates_of(found, planned)
     red = gates.show(judged)
