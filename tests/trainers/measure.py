@@ -53,6 +53,17 @@ def meddling():
     return sorted(name for name in os.environ if name.startswith(MEDDLING) and name not in HARMLESS)
 
 
+def missing(script=None):
+    """Why nothing can be measured here, or None."""
+    fatbin = os.path.join(torchrun.BUILD, "src", "quant", "cuda", "kernels.fatbin")
+    if not os.path.exists(torchrun.PRELOAD):
+        return f"no overlay to preload: {torchrun.PRELOAD} is not built; ./dev build builds it"
+    if torchrun.PRELOAD.startswith(torchrun.BUILD) and not os.path.exists(fatbin):
+        return ("the overlay was built without nvcc and has no CUDA kernels: it would compress "
+                "nothing; ./dev trainers setup fetches nvcc, then ./dev build")
+    return torchrun.missing(script)
+
+
 def commit():
     """Of the working tree; with a + where files differ from it."""
     command = ["git", "-C", torchrun.ROOT, "describe", "--always", "--dirty=+", "--abbrev=12"]

@@ -4,6 +4,7 @@ docs/trainers.md has the catalogue's table."""
 import copy
 import os
 import sys
+import tempfile
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -99,6 +100,21 @@ class Records(unittest.TestCase):
             with self.assertRaises(measure.torchrun.Failed):
                 measure.record_of(Done, Blind, [], steps)
 
+
+    def test_without_kernels_nothing_is_measured(self):
+        with tempfile.TemporaryDirectory() as build:
+            preload = os.path.join(build, "preload.so")
+            for name, value in (("BUILD", build), ("PRELOAD", preload)):
+                self.addCleanup(setattr, measure.torchrun, name, getattr(measure.torchrun, name))
+                setattr(measure.torchrun, name, value)
+            self.assertIn("is not built", measure.missing())
+            with open(preload, "w", encoding="utf-8"):
+                pass
+            self.assertIn("without nvcc", measure.missing())
+            os.makedirs(os.path.join(build, "src", "quant", "cuda"))
+            with open(os.path.join(build, "src/quant/cuda/kernels.fatbin"), "w", encoding="utf-8"):
+                pass
+            self.assertNotIn("nvcc", measure.missing() or "")
 
     def test_settings_of_ours_are_not_inherited(self):
         saved = dict(os.environ)

@@ -85,8 +85,8 @@ def main():
                  "and run again: the measurement is at defaults")
     names = chosen.names or (list(TRAINERS) if chosen.all else STANDARD)
     for script in {TRAINERS[name].script for name in names}:
-        if torchrun.missing(script):
-            sys.exit(f"trainers: {torchrun.missing(script)}")
+        if measure.missing(script):
+            sys.exit(f"trainers: {measure.missing(script)}")
     planned = list(plan(names, chosen.all))
     try:
         records, failures = run_plan(planned)

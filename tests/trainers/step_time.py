@@ -113,7 +113,7 @@ def show(found):
 
 def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    reason = "needs root: the nodes are network namespaces" if os.getuid() else torchrun.missing()
+    reason = "needs root: the nodes are network namespaces" if os.getuid() else measure.missing()
     if measure.meddling():
         reason = f"unset {', '.join(measure.meddling())}: it would change what is measured"
     if reason:

@@ -7,7 +7,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import step_time  # noqa: E402
 
 ROUNDS = 2
-missing = step_time.torchrun.missing  # why there can be no training here, or None
+missing = step_time.measure.missing  # why there can be no training here, or None
 
 
 def tell_run(turn, profile):

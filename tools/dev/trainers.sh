@@ -17,6 +17,7 @@ trainers_setup() { # trainers_setup [--no-deepspeed]
   local deepspeed=yes venv
   [ "${1:-}" = --no-deepspeed ] && deepspeed=no && shift
   [ $# -eq 0 ] || die "trainers setup knows --no-deepspeed, not '$1'" 2
+  get_nvcc # without kernels the overlay compresses nothing
   venv=$(find_trainers_venv $deepspeed) || {
     venv=${SLIMCCL_CACHE:-$SLIMCCL_ROOT/.cache}/trainers/venv
     make_trainers_venv "$venv" $deepspeed
