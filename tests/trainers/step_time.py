@@ -46,10 +46,13 @@ def one_run(profile, nodes, on_step):
     compressed = sum(traffic[op]["compressed_elements"] for op in rows.OPS)
     if bool(compressed) != (profile != "none"):
         raise torchrun.Failed(f"{folder}: {compressed} elements crossed compressed, profile {profile}")
+    sent = metered.per_step(WARM_UP, STEPS - 1)
+    if not sent or len(done.losses) != STEPS:
+        raise torchrun.Failed(f"{folder}: {len(done.losses)} of {STEPS} steps were seen, {sent} bytes each")
     return {
         "seconds": statistics.median(
             float(one) for one in measure.SECONDS.findall(done.ranks[0])[WARM_UP:]),
-        "bytes": metered.per_step(WARM_UP, STEPS - 1),
+        "bytes": sent,
         "losses": [float.fromhex(loss) for loss in done.losses],
         "loss": float.fromhex(measure.VALIDATION.findall(done.ranks[0])[0]),
         "traffic": traffic,

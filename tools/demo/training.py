@@ -8,6 +8,7 @@ import step_time  # noqa: E402
 
 ROUNDS = 2
 missing = step_time.measure.missing  # why there can be no training here, or None
+Failed = step_time.torchrun.Failed
 
 
 def tell_run(turn, profile):
