@@ -142,7 +142,8 @@ def record_of(done, metered, reports, steps):
                               done)
     return {
         "losses": done.losses, "loss": float.fromhex(VALIDATION.findall(done.ranks[0])[0]),
-        "parameters": done.parameters[0], "ranks_active": len(reports),
+        "parameters": done.parameters[0],
+        "ranks_active": sum(report["made"] > 0 for report in reports),
         "settled": settled, "bytes_per_step": sent,
         "seconds": statistics.median(seconds[settled + 1:]), "seconds_wall": round(done.seconds, 1),
         "traffic": traffic(reports),

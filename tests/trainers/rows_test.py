@@ -116,6 +116,19 @@ class Records(unittest.TestCase):
                 pass
             self.assertNotIn("nvcc", measure.missing() or "")
 
+    def test_a_rank_whose_calls_the_overlay_did_not_see_is_not_active(self):
+        class Done:
+            folder, losses_by_rank, losses, parameters, seconds = "F", [["1"]], ["0x1"], ["ab"], 1
+            ranks = ["step 0 loss 1 = 1 in 0.1 s\n" * 3 + "validation loss 0x1p1 = 2\n"]
+
+        class Metered:
+            per_step = staticmethod(lambda first, last: 1.0)
+
+        total = {"calls": {}, "elements": {}}
+        made = measure.record_of(Done, Metered, [{"made": 2, "total": total},
+                                                 {"made": 0, "total": total}], 3)
+        self.assertEqual(made["ranks_active"], 1)
+
     def test_settings_of_ours_are_not_inherited(self):
         saved = dict(os.environ)
         self.addCleanup(os.environ.update, saved)
