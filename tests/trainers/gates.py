@@ -97,8 +97,8 @@ def of_interfaces(gates, all_rows):
         exact = row["bytes_exact_per_step"]
         seen = (exact - row["bytes_per_step"]) / exact
         told = reported_saving(row, other) / exact
-        gates.add(name_of(row), f"the interfaces saw the saving that was reported, {told:.1%} of the "
-                  "bytes a step", f"{seen:.1%}", abs(seen - told) <= INTERFACES)
+        gates.add(name_of(row), f"the interfaces saw the saving that was reported, {told:.1%} of "
+                  "the bytes a step", f"{seen:.1%}", abs(seen - told) <= INTERFACES)
 
 
 def beside(planned):

@@ -49,7 +49,7 @@ def fingerprint(trainer):
 
 
 def meddling():
-    """Settings in our own environment that all ranks would inherit: a measurement is at defaults."""
+    """Settings of our own environment that all ranks would inherit; a measurement has none."""
     return sorted(name for name in os.environ if name.startswith(MEDDLING) and name not in HARMLESS)
 
 
@@ -133,7 +133,8 @@ def record_of(done, metered, reports, steps):
     seconds = [float(one) for one in SECONDS.findall(done.ranks[0])]
     settled = settled_of(steps)
     if len(seconds) != steps:
-        raise torchrun.Failed(f"{done.folder}: {len(seconds)} steps were reported, not {steps}", done)
+        raise torchrun.Failed(f"{done.folder}: {len(seconds)} steps were reported, not {steps}",
+                              done)
     if len(set(map(tuple, done.losses_by_rank))) != 1:
         raise torchrun.Failed(f"{done.folder}: ranks report different losses", done)
     sent = metered.per_step(settled, steps - 1)
