@@ -132,11 +132,23 @@ class Gates(unittest.TestCase):
 
 
 class Document(unittest.TestCase):
+    """Otherwise tests/trainers/document.py writes them anew."""
+
+    def assert_has(self, path, part):
+        with open(path, encoding="utf-8") as file:
+            self.assertIn(part, file.read(), f"{path} is behind")
+
     def test_the_table_is_the_catalogues(self):
-        with open(document.PATH, encoding="utf-8") as file:
-            self.assertIn(document.table(), file.read(),
-                          "docs/trainers.md is behind the catalogue: tests/trainers/document.py "
-                          "writes it anew")
+        self.assert_has(document.PATH, document.table())
+
+    def test_the_numbers_are_those_of_the_committed_run(self):
+        committed = rows.read(document.RESULT)["rows"]
+        self.assert_has(document.PATH, document.results(committed))
+        self.assert_has(document.README, document.short(committed))
+
+    def test_the_committed_gates_are_what_the_rows_say(self):
+        committed = rows.read(document.RESULT)
+        self.assertEqual(gates.gates_of(committed["rows"]), committed["gates"])
 
 
 if __name__ == "__main__":
