@@ -1,5 +1,6 @@
 #!/usr/bin/python3
-"""Writes the generated part of docs/trainers.md: the catalogue's table, and the committed results."""
+"""Writes the generated parts of docs/trainers.md and README.md: the catalogue's table, and what the
+committed results, docs/trainers.json, say."""
 import os
 
 import rows
@@ -7,6 +8,8 @@ from catalogue import NOTHING, TRAINERS
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PATH = os.path.join(ROOT, "docs", "trainers.md")
+README = os.path.join(ROOT, "README.md")
+SHOWN = ("fsdp2", "fsdp2-bf16", "hsdp", "ddp", "zero2", "zero3")  # in the README, on 2x2 ranks
 RESULT = os.path.join(ROOT, "docs", "trainers.json")
 MARKS = "<!-- generated: {} -->\n", "<!-- end of {} -->\n"
 TITLES = {"all_gather": "all-gather", "reduce_scatter": "reduce-scatter", "all_reduce": "all-reduce"}
@@ -68,19 +71,47 @@ def summary(committed):
             + results(committed["rows"]))
 
 
+def short(found):
+    """The README's table."""
+    lines = ["| 2x2 ranks | MB a step, exact | `zeropp` | `auto` | loss, exact | `zeropp` | `auto` |",
+             "|" + "---|" * 7]
+    for name in SHOWN:
+        cells = {}
+        for profile in ("zeropp", "auto"):
+            seeds = [row for row in found if row["trainer"] == name and row["profile"] == profile
+                     and (row["nodes"], row["ranks_per_node"]) == (2, 2)]
+            first = seeds[0]
+            exact, sent = first["bytes_exact_per_step"], first["bytes_per_step"]
+            fewer = exact / sent
+            cells[profile] = (f"{sent / 1e6:.1f}, {fewer:.2f}x fewer" if fewer > 1.05 else "exact",
+                              f"{sum(map(rows.worse, seeds)) / len(seeds):+.2%}")
+            loss = sum(row["loss_exact"] for row in seeds) / len(seeds)
+        lines.append(f"| {TRAINERS[name].what} | {exact / 1e6:.1f} | {cells['zeropp'][0]} | "
+                     f"{cells['auto'][0]} | {loss:.3f} | {cells['zeropp'][1]} | {cells['auto'][1]} |")
+    return "\n".join(lines) + "\n"
+
+
 def put(text, name, content):
     begin, end = (mark.format(name) for mark in MARKS)
     before, rest = text.split(begin)
     return before + begin + content + end + rest.split(end)[1]
 
 
-def main():
-    with open(PATH, encoding="utf-8") as file:
-        text = put(file.read(), "catalogue", table())
-    if os.path.exists(RESULT):
-        text = put(text, "results", summary(rows.read(RESULT)))
-    with open(PATH, "w", encoding="utf-8") as file:
+def rewrite(path, **parts):
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+    for name, content in parts.items():
+        text = put(text, name, content)
+    with open(path, "w", encoding="utf-8") as file:
         file.write(text)
+
+
+def main():
+    rewrite(PATH, catalogue=table())
+    if os.path.exists(RESULT):
+        committed = rows.read(RESULT)
+        rewrite(PATH, results=summary(committed))
+        rewrite(README, trainers=short(committed["rows"]))
 
 
 if __name__ == "__main__":
