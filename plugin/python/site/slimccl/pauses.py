@@ -5,6 +5,8 @@ Each name here is collective by its framework's contract: the ranks of a communi
 same call when they gather for it, so that all of them are paused, or none is. What one rank may
 call alone (nn.Module.state_dict) communicates nothing, and is not here.
 """
+import contextlib
+
 from slimccl import mode, overlay, patching, threads
 
 CHECKPOINT = "torch.distributed.checkpoint."
@@ -24,6 +26,8 @@ FUNCTIONS = {
     "deepspeed.runtime.engine": tuple("DeepSpeedEngine." + name for name in (
         "save_checkpoint", "load_checkpoint", "save_16bit_model",
         "_zero3_consolidated_16bit_state_dict?", "_consolidated_16bit_state_dict?")),
+    "deepspeed.utils.tensor_fragment": (
+        "safe_get_full_fp32_param", "safe_get_full_optimizer_state", "safe_get_full_grad"),
 }
 
 
@@ -38,8 +42,9 @@ def paused(function):
     return wrapper
 
 
-class Edges:
-    """A context manager that is paused while it is entered and left, not in between."""
+class Edges(contextlib.ContextDecorator):
+    """A context manager that is paused while it is entered and left, not in between. A decorator
+    too, as contextlib's own are: made anew for each call."""
 
     def __init__(self, manager):
         self.manager = manager
@@ -51,6 +56,9 @@ class Edges:
 
     def __exit__(self, *error):
         return self.__exit(*error)
+
+    def _recreate_cm(self):
+        return Edges(self.manager._recreate_cm())
 
 
 def at_its_edges(make):
