@@ -321,6 +321,11 @@ assert len(registered) == 1, registered
 """
         self.assertEqual(self.start(before, SLIMCCL_RUN="on")[0], 0)
 
+    def test_a_program_that_asks_before_it_imports_torch(self):
+        before = "import slimccl, os; slimccl.is_active(); print(os.environ['SLIMCCL_PROFILE'])\n"
+        code, output, _ = self.start(before, SLIMCCL_RUN="on,profile=audit")
+        self.assertEqual((code, output.split("\n")[0]), (0, "audit"))
+
     def test_a_failure_is_told_and_the_program_goes_on(self):
         code, output, errors = self.start("import sys; sys.modules['slimccl.pauses'] = None\n",
                                           SLIMCCL_RUN="on")

@@ -33,6 +33,9 @@ def _look():
     with _lock:
         if _why is not None:
             return _library
+        from slimccl import hooks  # which take from us
+
+        hooks.start()  # before torch is imported, they wait for it
         mode.engage()
         try:
             library = ctypes.CDLL(NAME, mode=os.RTLD_NOW | os.RTLD_NOLOAD)
