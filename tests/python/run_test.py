@@ -71,6 +71,12 @@ class Environment(unittest.TestCase):
 
 
 class Command(unittest.TestCase):
+    def test_a_path_without_a_cat_that_loads(self):
+        cat = paths.write("#!/bin/sh\n", "static", "cat")
+        path = f"{os.path.dirname(cat)}:{os.environ['PATH']}"
+        code, _, errors = paths.slimccl_run("true", env={"PATH": path})
+        self.assertEqual((code, errors), (0, ""))
+
     def test_exit_code_and_signal_are_the_commands(self):
         self.assertEqual(paths.slimccl_run("sh", "-c", "exit 7")[0], 7)
         self.assertEqual(paths.slimccl_run("--", "sh", "-c", "kill -TERM $$")[0], -15)
@@ -195,6 +201,12 @@ class Torch(unittest.TestCase):
         # Behind another command too.
         self.assertEqual(paths.slimccl_run("env", "A=1", command, env=env)[0], 2)
         self.assertEqual(paths.slimccl_run("nice", sys.executable, "-c", "", env=env)[0], 2)
+
+    def test_a_command_that_chooses_its_python(self):
+        _, env = self.torchrun("2.4.3", name="chooser")
+        conda = paths.write('#!/bin/sh\nshift 3; exec echo "$@"\n', "choosers", "conda")
+        code, output, errors = paths.slimccl_run(conda, "run", "-n", "other", "python", env=env)
+        self.assertEqual((code, output), (0, "python\n"), errors)
 
     def test_a_python_behind_env(self):
         command, env = self.torchrun("2.4.0", line="#!/usr/bin/env python3", name="env-line")
