@@ -13,17 +13,18 @@ class Watcher(importlib.abc.MetaPathFinder):
 
     def __init__(self):
         self.changes = {}  # by module: functions that take it
-        self.asking = threading.local()  # .others: this thread asks the other finders
+        self.asking = threading.local()  # .name: for which this thread asks the other finders
 
     def find_spec(self, name, path, target=None):
         # Another finder that asks all others, as we do, asks us.
-        if name not in self.changes or getattr(self.asking, "others", False):
+        before = getattr(self.asking, "name", None)
+        if name not in self.changes or name == before:
             return None
-        self.asking.others = True
+        self.asking.name = name
         try:
             spec = self.found_by_others(name, path, target)
         finally:
-            self.asking.others = False
+            self.asking.name = before
         if spec is not None:
             self.extend(spec.loader, name, self.changes[name])
         return spec
