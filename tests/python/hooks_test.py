@@ -143,9 +143,28 @@ class Pauses(Served):
         self.assertEqual(enter(types.SimpleNamespace(fwd_module="module")), 0)
 
     def test_loading_is_paused_if_something_sharded_is_inside(self):
+        self.enterContext(mock.patch.object(mode, "of_rank_0"))  # this torch has no FSDP1
         load = pauses.if_it_holds(int)(lambda model, state: self.look())
         self.assertEqual(load(types.SimpleNamespace(modules=lambda: ["a", 1]), {}), 1)
         self.assertEqual(load(types.SimpleNamespace(modules=lambda: ["a"]), {}), 0)
+
+    def test_fsdp1_gathers_anew_what_it_still_has(self):
+        def module(root=False, state="IDLE", sharded=True, needs=False):
+            return types.SimpleNamespace(_is_root=root, _handle=types.SimpleNamespace(
+                _training_state=types.SimpleNamespace(name=state), uses_sharded_strategy=sharded,
+                needs_unshard=lambda: needs))
+        held = [module(root=True), module()]
+        modules = [*held, module(root=None), module(state="SUMMON_FULL_PARAMS"),
+                   module(sharded=False), module(needs=True), types.SimpleNamespace(_handle=None)]
+        let_go = []
+        fakes = {"torch.distributed": {}, "torch.distributed.fsdp": {
+            "FullyShardedDataParallel": types.SimpleNamespace(fsdp_modules=lambda top: modules)},
+            "torch.distributed.fsdp._runtime_utils": {
+                "_reshard": lambda module, handle, free: let_go.append(module)}}
+        with mock.patch.dict(sys.modules, {
+                name: types.SimpleNamespace(**content) for name, content in fakes.items()}):
+            load = pauses.if_it_holds(int)(lambda model, state: let_go[:])
+            self.assertEqual(load(types.SimpleNamespace(modules=lambda: [1]), {}), held)
 
     def test_somebody_elses_pause_stays(self):
         self.library.slimcclPause()

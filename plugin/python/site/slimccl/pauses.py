@@ -7,7 +7,7 @@ call alone (nn.Module.state_dict) communicates nothing, and is not here.
 """
 import contextlib
 
-from slimccl import mode, overlay, patching, threads
+from slimccl import fsdp1, mode, overlay, patching, threads
 
 CHECKPOINT = "torch.distributed.checkpoint."
 FSDP1 = "torch.distributed.fsdp.fully_sharded_data_parallel"
@@ -20,7 +20,7 @@ FUNCTIONS = {
         "set_model_state_dict", "set_optimizer_state_dict", "set_state_dict"),
     "torch.distributed.tensor._api": ("DTensor.full_tensor",),
     FSDP1: tuple("FullyShardedDataParallel." + name for name in (
-        "state_dict", "optim_state_dict", "optim_state_dict_to_load", "full_optim_state_dict?",
+        "optim_state_dict", "optim_state_dict_to_load", "full_optim_state_dict?",
         "sharded_optim_state_dict?", "shard_full_optim_state_dict?",
         "scatter_full_optim_state_dict?", "flatten_sharded_optim_state_dict?")),
     "deepspeed.runtime.engine": tuple("DeepSpeedEngine." + name for name in (
@@ -78,7 +78,7 @@ def if_it_reads(function):
 def if_it_holds(kind):
     """Of nn.Module.load_state_dict: paused if a module inside is of that kind."""
     def wrap(load):
-        pausing = paused(load)
+        pausing = fsdp1.gathers_anew(paused(load))
 
         def wrapper(self, *arguments, **keywords):
             inside = any(isinstance(module, kind) for module in self.modules())
@@ -107,7 +107,10 @@ def install():
 
     for module, names in FUNCTIONS.items():
         on(module, *((name, paused) for name in names))
-    on(FSDP1, ("FullyShardedDataParallel.summon_full_params", at_its_edges))
+    on(FSDP1, ("FullyShardedDataParallel.state_dict",
+               lambda function: fsdp1.gathers_anew(paused(function))),
+       ("FullyShardedDataParallel.summon_full_params",
+        lambda make: fsdp1.gathers_anew(at_its_edges(make))))
     patching.on_import(FSDP1, lambda it: change(
         it, "nn.Module.load_state_dict", if_it_holds(it.FullyShardedDataParallel)))
     on("deepspeed.runtime.zero.partition_parameters",
