@@ -143,7 +143,8 @@ class Pauses(Served):
         self.assertEqual(enter(types.SimpleNamespace(fwd_module="module")), 0)
 
     def test_loading_is_paused_if_something_sharded_is_inside(self):
-        self.enterContext(mock.patch.object(mode, "of_rank_0"))  # this torch has no FSDP1
+        self.addCleanup(setattr, mode, "of_rank_0", mode.of_rank_0)
+        mode.of_rank_0 = lambda what: None  # this torch has no FSDP1
         load = pauses.if_it_holds(int)(lambda model, state: self.look())
         self.assertEqual(load(types.SimpleNamespace(modules=lambda: ["a", 1]), {}), 1)
         self.assertEqual(load(types.SimpleNamespace(modules=lambda: ["a"]), {}), 0)

@@ -1,5 +1,5 @@
 """FSDP1's weights that are still gathered: after a forward without a backward, as in an evaluation,
-those of the root (with SHARD_GRAD_OP: all) stay so, as training gathered them, which may be rounded.
+those of the root (with SHARD_GRAD_OP: all) stay so as training gathers them, which may be rounded.
 A state dict would take them as they are, and summon_full_params write them back."""
 from slimccl import mode
 
