@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """The hooks of plugin/python without torch: what is changed when it is imported, how pauses nest,
 how steps are counted."""
+import contextlib
 import importlib
 import inspect
 import os
@@ -8,6 +9,8 @@ import sys
 import threading
 import types
 import unittest
+import zipfile
+from unittest import mock
 
 import paths
 
@@ -118,6 +121,21 @@ class Pauses(Served):
         self.assertEqual((manager.entered, inside, manager.left), (1, 0, 1))
         self.assertIs(manager.error, ValueError)
 
+    def test_a_context_manager_that_decorates(self):
+        seen = []
+
+        @contextlib.contextmanager
+        def manager():
+            seen.append(self.look())
+            yield
+
+        @pauses.at_its_edges(manager)()
+        def decorated():
+            seen.append(self.look())
+        decorated()
+        decorated()
+        self.assertEqual(seen, [1, 0, 1, 0])
+
     def test_gathered_parameters_of_a_forward_train(self):
         enter = pauses.if_it_reads(lambda gathered: self.look())
         self.assertEqual(enter(types.SimpleNamespace(fwd_module=None)), 1)
@@ -125,9 +143,29 @@ class Pauses(Served):
         self.assertEqual(enter(types.SimpleNamespace(fwd_module="module")), 0)
 
     def test_loading_is_paused_if_something_sharded_is_inside(self):
+        self.addCleanup(setattr, mode, "of_rank_0", mode.of_rank_0)
+        mode.of_rank_0 = lambda what: None  # this torch has no FSDP1
         load = pauses.if_it_holds(int)(lambda model, state: self.look())
         self.assertEqual(load(types.SimpleNamespace(modules=lambda: ["a", 1]), {}), 1)
         self.assertEqual(load(types.SimpleNamespace(modules=lambda: ["a"]), {}), 0)
+
+    def test_fsdp1_gathers_anew_what_it_still_has(self):
+        def module(root=False, state="IDLE", sharded=True, needs=False):
+            return types.SimpleNamespace(_is_root=root, _handle=types.SimpleNamespace(
+                _training_state=types.SimpleNamespace(name=state), uses_sharded_strategy=sharded,
+                needs_unshard=lambda: needs))
+        held = [module(root=True), module()]
+        modules = [*held, module(root=None), module(state="SUMMON_FULL_PARAMS"),
+                   module(sharded=False), module(needs=True), types.SimpleNamespace(_handle=None)]
+        let_go = []
+        fakes = {"torch.distributed": {}, "torch.distributed.fsdp": {
+            "FullyShardedDataParallel": types.SimpleNamespace(fsdp_modules=lambda top: modules)},
+            "torch.distributed.fsdp._runtime_utils": {
+                "_reshard": lambda module, handle, free: let_go.append(module)}}
+        with mock.patch.dict(sys.modules, {
+                name: types.SimpleNamespace(**content) for name, content in fakes.items()}):
+            load = pauses.if_it_holds(int)(lambda model, state: let_go[:])
+            self.assertEqual(load(types.SimpleNamespace(modules=lambda: [1]), {}), held)
 
     def test_somebody_elses_pause_stays(self):
         self.library.slimcclPause()
@@ -170,6 +208,10 @@ class Steps(Served):
     def test_a_compiled_step_is_not_counted(self):
         self.compiler.compiling = True
         self.assertEqual(self.step("AAA"), 0)
+
+    def test_a_step_that_makes_the_first_state_is_none(self):
+        steps.of_nothing(self.step)("A")
+        self.assertEqual(self.step("A"), 1)
 
     def test_an_engine_counts_for_its_inner_optimizers(self):
         class Engine:
@@ -214,6 +256,40 @@ class Patching(unittest.TestCase):
             it, "function", lambda old: lambda: old() + 1))
         self.assertEqual(inner.function(), 2)
 
+    def test_another_finder_that_asks_all_others(self):
+        class Asking:
+            @classmethod
+            def find_spec(cls, name, path, target=None):
+                others = (finder for finder in sys.meta_path if finder is not cls)
+                return next(filter(None, (finder.find_spec(name, path, target)
+                                          for finder in others)), None)
+        paths.write("def function():\n    return 1\n", "asked.py")
+        patching.on_import("asked", lambda it: pauses.change(
+            it, "function", lambda old: lambda: old() + 1))
+        for place in (0, len(sys.meta_path)):
+            with mock.patch.object(sys, "meta_path", sys.meta_path[:]):
+                sys.meta_path.insert(place, Asking)
+                sys.modules.pop("asked", None)
+                self.assertEqual(importlib.import_module("asked").function(), 2)
+
+    def test_a_loader_of_several_modules(self):
+        with zipfile.ZipFile(paths.at("several.zip"), "w") as several:
+            for name in ("zipped", "zipped_too"):
+                several.writestr(f"{name}.py", "def function():\n    return 1\n")
+        sys.path.insert(0, paths.at("several.zip"))
+        patching.on_import("zipped", lambda it: pauses.change(
+            it, "function", lambda old: lambda: old() + 1))
+        found = [importlib.import_module(name).function() for name in ("zipped", "zipped_too")]
+        self.assertEqual(found, [2, 1])
+
+    def test_a_version_that_a_hook_fails_for_is_imported(self):
+        said = []
+        paths.write("number = 1\n", "strange.py")
+        patching.on_import("strange", lambda it: it.Class)
+        with mock.patch.object(mode, "say", said.append):
+            self.assertEqual(importlib.import_module("strange").number, 1)
+        self.assertRegex(said[0], "^a hook of strange is missing in this process")
+
     def test_errors_of_imports_stay(self):
         with self.assertRaisesRegex(ImportError, "broken"):
             import fake_library.broken  # noqa: F401
@@ -251,6 +327,24 @@ class Start(unittest.TestCase):
         code, output, errors = self.start(SLIMCCL_RUN="on")
         self.assertEqual((code, errors), (0, ""))
         self.assertIn("slimccl.pauses", output)
+
+    def test_twice_is_once(self):
+        before = """
+import sys, types
+sys.modules["torch"] = types.ModuleType("torch")
+optimizer = sys.modules["torch.optim.optimizer"] = types.ModuleType("torch.optim.optimizer")
+registered = []
+optimizer.register_optimizer_step_post_hook = registered.append
+from slimccl import hooks
+hooks.start(); hooks.start()
+assert len(registered) == 1, registered
+"""
+        self.assertEqual(self.start(before, SLIMCCL_RUN="on")[0], 0)
+
+    def test_a_program_that_asks_before_it_imports_torch(self):
+        before = "import slimccl, os; slimccl.is_active(); print(os.environ['SLIMCCL_PROFILE'])\n"
+        code, output, _ = self.start(before, SLIMCCL_RUN="on,profile=audit")
+        self.assertEqual((code, output.split("\n")[0]), (0, "audit"))
 
     def test_a_failure_is_told_and_the_program_goes_on(self):
         code, output, errors = self.start("import sys; sys.modules['slimccl.pauses'] = None\n",

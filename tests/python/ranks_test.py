@@ -4,7 +4,10 @@ and what is read from an ELF file."""
 import json
 import os
 import sys
+import types
 import unittest
+import weakref
+from unittest import mock
 
 import paths
 
@@ -25,17 +28,19 @@ _get_default_store = Store
 PrefixStore = lambda prefix, store: store
 get_rank, get_world_size, get_backend = lambda: 0, lambda: 1, lambda: "nccl"
 def init_process_group(backend=None, rank=-1):
-    print("a group")
+    import os
+    print("a group" + os.environ.get("SLIMCCL_PROFILE", ""))
 """
 
-    def rank(self, call, **env):
+    def rank(self, call, before="", **env):
         """A rank that makes a process group so."""
         paths.write("", "inside", "torch", "__init__.py")
         paths.write("from torch.distributed.distributed_c10d import *\n", "inside", "torch",
                     "distributed", "__init__.py")
         paths.write(self.C10D, "inside", "torch", "distributed", "distributed_c10d.py")
         paths.library("inside", "torch", "lib", "libtorch_cuda.so", needs=("libone.so.1",))
-        code = f"import torch.distributed as dist; from slimccl import hooks; hooks.start(); {call}"
+        code = (f"{before}\nimport torch.distributed as dist; from slimccl import hooks; "
+                f"hooks.start(); {call}")
         return paths.run(sys.executable, "-c", code, env={
             "PYTHONPATH": f"{paths.SITE}:{paths.at('inside')}", **env})
 
@@ -55,6 +60,17 @@ def init_process_group(backend=None, rank=-1):
         self.assertEqual((code, output), (0, "a group\na group\n"), errors)
         self.assertRegex(errors, r"^slimccl-run: 0 of 1 ranks are active; not: rank 0 \(host \S+: "
                                  r"libslimccl-preload.so is not preloaded\)\n$")
+
+    def test_the_profile_holds_where_there_are_hooks(self):
+        for env, profile in (({}, "zeropp"), ({"SLIMCCL_PROFILE": "audit"}, "audit")):
+            code, output, errors = self.rank("dist.init_process_group()", **env,
+                                             SLIMCCL_RUN="on,profile=zeropp,allow-inactive")
+            self.assertEqual((code, output), (0, f"a group{profile}\n"), errors)
+        broken = "import sys; sys.modules['slimccl.steps'] = None"
+        code, output, errors = self.rank("dist.init_process_group()", broken,
+                                         SLIMCCL_RUN="on,profile=zeropp,allow-inactive")
+        self.assertEqual((code, output), (0, "a group\n"))
+        self.assertIn("slimccl-run: no hooks in this process", errors)
 
     def test_is_nothing_to_a_program_without_slimccl_run(self):
         self.assertEqual(self.rank("dist.init_process_group()"), (0, "a group\n", ""))
@@ -115,6 +131,25 @@ class Ranks(unittest.TestCase):
         words = {rank: self.word(profile=("auto", "exact")[rank // 3]) for rank in range(4)}
         self.assertEqual(self.tell(0, words), [
             "4 of 4 ranks are active, profile auto on ranks 0-2, profile exact on rank 3"])
+
+    def test_the_store_is_let_go(self):
+        store = FakeStore({"0": json.dumps(self.word())})
+        teller = active.Teller(store, 0, 1)
+        kept = weakref.ref(store)
+        del store
+        teller.run()
+        self.assertIsNone(kept())
+
+    def test_backends_with_nccl(self):
+        for backend, why in (("nccl", ""), ("undefined", ""), ("cpu:gloo,cuda:nccl", ""),
+                             ("gloo", "backend gloo")):
+            dist = types.ModuleType("torch.distributed")
+            dist.get_backend = lambda backend=backend: backend
+            with mock.patch.dict(sys.modules, {"torch": types.ModuleType("torch"),
+                                               "torch.distributed": dist}), \
+                    mock.patch.object(active.overlay, "why_inactive", lambda: ""):
+                sys.modules["torch"].distributed = dist
+                self.assertEqual(active.own_word(None)["why"], why, backend)
 
     def test_a_store_that_has_ended(self):
         teller = active.Teller(None, 0, 4)

@@ -20,7 +20,7 @@ class Environment(unittest.TestCase):
         return output.strip().split("|")
 
     def test_sets_the_preload_and_profile_auto(self):
-        self.assertEqual(self.shown(), [paths.PRELOAD, "auto", "", "", "on"])
+        self.assertEqual(self.shown(), [paths.PRELOAD, "", "", "", "on,profile=auto"])
         self.assertEqual(self.errors, "")
 
     def test_keeps_an_older_preload_behind_its_own(self):
@@ -31,8 +31,20 @@ class Environment(unittest.TestCase):
 
     def test_the_profile_comes_from_the_option_then_from_the_environment(self):
         env = {"SLIMCCL_PROFILE": "audit"}
-        self.assertEqual(self.shown(env=env)[1], "audit")
-        self.assertEqual(self.shown("--profile", "zeropp", env=env)[1], "zeropp")
+        self.assertEqual(self.shown(env=env)[4], "on,profile=audit")
+        self.assertEqual(self.shown("--profile", "zeropp", env=env)[4], "on,profile=zeropp")
+        # Of the slimccl-run around it too.
+        self.assertEqual(self.shown("--profile", "audit", sys.executable, paths.SCRIPT)[4],
+                         "on,profile=audit")
+
+    def test_a_process_without_hooks_stays_exact(self):
+        self.assertEqual(self.shown("--profile", "zeropp", env={"SLIMCCL_PROFILE": "zeropp"})[1],
+                         "")
+
+    def test_an_empty_element_of_pythonpath_is_still_the_current_folder(self):
+        code, output, _ = paths.slimccl_run("sh", "-c", "echo $PYTHONPATH",
+                                            env={"PYTHONPATH": ":/code"})
+        self.assertEqual((code, output), (0, f"{paths.SITE}::/code\n"))
 
     def test_every_process_has_a_report_of_its_own(self):
         for pattern, wanted in (("r.json", "r-%h-%p.json"), ("r-%p.json", "r-%p.json"),
@@ -49,7 +61,7 @@ class Environment(unittest.TestCase):
 
     def test_tells_the_hooks_what_is_wanted(self):
         self.assertEqual(self.shown("--allow-inactive", "--verbose")[4],
-                         "on,allow-inactive,verbose")
+                         "on,profile=auto,allow-inactive,verbose")
         self.assertIn(f"slimccl-run: LD_PRELOAD={paths.PRELOAD}\n", self.errors)
 
     def test_the_file_is_in_the_command(self):
@@ -59,9 +71,19 @@ class Environment(unittest.TestCase):
 
 
 class Command(unittest.TestCase):
+    def test_a_path_without_a_cat_that_loads(self):
+        cat = paths.write("#!/bin/sh\n", "static", "cat")
+        path = f"{os.path.dirname(cat)}:{os.environ['PATH']}"
+        code, _, errors = paths.slimccl_run("true", env={"PATH": path})
+        self.assertEqual((code, errors), (0, ""))
+
     def test_exit_code_and_signal_are_the_commands(self):
         self.assertEqual(paths.slimccl_run("sh", "-c", "exit 7")[0], 7)
         self.assertEqual(paths.slimccl_run("--", "sh", "-c", "kill -TERM $$")[0], -15)
+
+    def test_signals_that_python_ignores_are_not_ignored(self):
+        for name, number in (("PIPE", 13), ("XFSZ", 25)):
+            self.assertEqual(paths.slimccl_run("sh", "-c", f"kill -{name} $$")[0], -number)
 
     def test_options_behind_the_command_are_the_commands(self):
         self.assertEqual(paths.slimccl_run("echo", "--profile", "bad")[1], "--profile bad\n")
@@ -179,6 +201,12 @@ class Torch(unittest.TestCase):
         # Behind another command too.
         self.assertEqual(paths.slimccl_run("env", "A=1", command, env=env)[0], 2)
         self.assertEqual(paths.slimccl_run("nice", sys.executable, "-c", "", env=env)[0], 2)
+
+    def test_a_command_that_chooses_its_python(self):
+        _, env = self.torchrun("2.4.3", name="chooser")
+        conda = paths.write('#!/bin/sh\nshift 3; exec echo "$@"\n', "choosers", "conda")
+        code, output, errors = paths.slimccl_run(conda, "run", "-n", "other", "python", env=env)
+        self.assertEqual((code, output), (0, "python\n"), errors)
 
     def test_a_python_behind_env(self):
         command, env = self.torchrun("2.4.0", line="#!/usr/bin/env python3", name="env-line")

@@ -34,6 +34,7 @@ def counted(init_process_group):
         problem = first and nccl_problem()
         if problem and not mode.has("allow-inactive"):
             refuse(problem, keywords.get("rank"))
+        mode.engage()
         result = init_process_group(*arguments, **keywords)
         if first:
             mode.remember("counted")
@@ -66,7 +67,7 @@ def own_word(problem):
     if not why and problem:
         why = "NCCL is linked into torch"
     backend = dist.get_backend()
-    if not why and backend not in ("nccl", "undefined"):
+    if not why and backend != "undefined" and "nccl" not in backend:  # or "cpu:gloo,cuda:nccl"
         why = f"backend {backend}"
     return {"host": socket.gethostname(), "why": why,
             "profile": os.environ.get("SLIMCCL_PROFILE", "exact")}
@@ -117,6 +118,11 @@ class Teller(threading.Thread):
             mode.say(summary(words))
         except Exception as error:  # the store has ended with the program
             mode.say(f"ranks were not counted: {type(error).__name__}: {error}")
+        finally:
+            # Whoever keeps a store keeps its server: a program that destroys its group and makes
+            # another at the same address would meet what the first one wrote.
+            self.store = None
+            atexit.unregister(self.end)
 
 
 def named(numbers):

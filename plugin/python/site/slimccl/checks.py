@@ -11,6 +11,9 @@ import sys
 from slimccl import libraries, torch_nccl
 
 OLDEST_TORCH = (2, 5)  # the first that calls entry points of [torch.backends]
+# They choose a Python by themselves: `python` behind them is none that we find.
+CHOOSERS = {"uv", "conda", "mamba", "micromamba", "poetry", "pdm", "pipenv", "hatch", "pixi",
+            "docker", "podman", "apptainer", "singularity", "enroot", "ssh"}
 LOOK_TIMEOUT_S = 60  # a cold network file system may be slow
 EXEC_LINE = re.compile(r"""'''exec'\s+"?([^"]+?)"?\s+"\$0\"""")  # pip's, for paths too long for #!
 
@@ -52,12 +55,11 @@ def check_preload(path):
 
 
 def _check_opens(file):
-    command = shutil.which("cat")
-    if command is None:
-        return  # nothing to try it with
-    child = subprocess.run([command, "/proc/self/maps"], env={**os.environ, "LD_PRELOAD": file},
-                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                           stderr=subprocess.PIPE, text=True, errors="replace", check=False)
+    # In ourselves: a cat may be linked statically, as busybox is, and preload nothing.
+    show = [sys.executable, "-I", "-S", "-c", "print(open('/proc/self/maps').read())"]
+    child = subprocess.run(show, env={**os.environ, "LD_PRELOAD": file}, stdin=subprocess.DEVNULL,
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                           errors="replace", check=False)
     if os.path.realpath(file) in child.stdout:
         return
     words = " ".join(child.stderr.split()) or "the loader says nothing; is its C library glibc?"
@@ -90,6 +92,8 @@ def interpreter_of(path):
 def find_interpreter(command):
     """The Python behind a command: `torchrun ...`, `python ...`, `srun ... python ...`. Or None."""
     for word in command:
+        if os.path.basename(word) in CHOOSERS:
+            return None
         path = shutil.which(word)
         found = interpreter_of(path) if path else None
         if found:

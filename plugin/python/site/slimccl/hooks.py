@@ -4,10 +4,11 @@ from slimccl import mode
 
 
 def start():
-    if not mode.has("on"):
+    if not mode.has("on") or mode.hooked:
         return
     try:
         install()
+        mode.hooked = True
     except Exception as error:  # the program is not to suffer
         mode.say(f"no hooks in this process: {type(error).__name__}: {error}")
 
@@ -21,4 +22,6 @@ def install():
                        module.register_optimizer_step_post_hook(steps.after_optimizer))
     patching.on_import("deepspeed.runtime.engine", lambda module: patching.wrap(
         module.DeepSpeedEngine, "_take_model_step", steps.of_engine))
+    patching.on_import("torch.distributed.checkpoint.state_dict", lambda module: patching.wrap(
+        module, "_init_optim_state", steps.of_nothing))
     pauses.install()

@@ -2,11 +2,12 @@
 our hooks do nothing."""
 import os
 
-VARIABLE = "SLIMCCL_RUN"
+VARIABLE, PROFILE = "SLIMCCL_RUN", "SLIMCCL_PROFILE"
+hooked = False  # start() has installed all hooks in this process
 
 
-def text(allow_inactive=False, verbose=False):
-    words = ["on"]
+def text(profile, allow_inactive=False, verbose=False):
+    words = ["on", f"profile={profile}"]
     words += ["allow-inactive"] if allow_inactive else []
     words += ["verbose"] if verbose else []
     return ",".join(words)
@@ -14,6 +15,19 @@ def text(allow_inactive=False, verbose=False):
 
 def has(word):
     return word in os.environ.get(VARIABLE, "").split(",")
+
+
+def profile():
+    """What slimccl-run was asked for; None without it."""
+    words = os.environ.get(VARIABLE, "").split(",")
+    return next((word[8:] for word in words if word.startswith("profile=")), None)
+
+
+def engage():
+    """Before the core reads its settings. SLIMCCL_PROFILE is not set where slimccl-run starts the
+    command: a process without hooks, which would round its checkpoints, stays exact."""
+    if hooked and profile():
+        os.environ.setdefault(PROFILE, profile())
 
 
 def remember(word):

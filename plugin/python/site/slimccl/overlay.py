@@ -4,6 +4,8 @@ import ctypes
 import os
 import threading
 
+from slimccl import mode
+
 NAME = "libslimccl-preload.so"
 INVALID_USAGE = 5  # ncclInvalidUsage: resumed without a pause
 MOST_PAUSES = 64  # that somebody else may have made before we look
@@ -31,6 +33,10 @@ def _look():
     with _lock:
         if _why is not None:
             return _library
+        from slimccl import hooks  # which take from us
+
+        hooks.start()  # before torch is imported, they wait for it
+        mode.engage()
         try:
             library = ctypes.CDLL(NAME, mode=os.RTLD_NOW | os.RTLD_NOLOAD)
         except OSError:

@@ -3,6 +3,9 @@ that the program does not."""
 import functools
 import importlib.abc
 import sys
+import threading
+
+from slimccl import mode
 
 
 class Watcher(importlib.abc.MetaPathFinder):
@@ -10,36 +13,55 @@ class Watcher(importlib.abc.MetaPathFinder):
 
     def __init__(self):
         self.changes = {}  # by module: functions that take it
+        self.asking = threading.local()  # .name: for which this thread asks the other finders
 
     def find_spec(self, name, path, target=None):
-        if name not in self.changes:
+        # Another finder that asks all others, as we do, asks us.
+        before = getattr(self.asking, "name", None)
+        if name not in self.changes or name == before:
             return None
+        self.asking.name = name
+        try:
+            spec = self.found_by_others(name, path, target)
+        finally:
+            self.asking.name = before
+        if spec is not None:
+            self.extend(spec.loader, name, self.changes[name])
+        return spec
+
+    def found_by_others(self, name, path, target):
         for finder in sys.meta_path:
             find = getattr(finder, "find_spec", None)
             spec = find(name, path, target) if find and finder is not self else None
             if spec is not None:
-                break
-        else:
-            return None
-        self.extend(spec.loader, self.changes[name])
-        return spec
+                return spec
+        return None
 
     @staticmethod
-    def extend(loader, changes):
-        """The loader is the module's own."""
+    def extend(loader, name, changes):
+        """The loader is the module's own, but for a zip file's."""
         execute = getattr(loader, "exec_module", None)
         if execute is None:
             return
 
         def exec_module(module):
             execute(module)
-            for change in changes:
-                change(module)
+            for change in changes if module.__name__ == name else ():
+                apply(change, module)
 
         try:
             loader.exec_module = exec_module
         except AttributeError:
             pass  # a built-in module's loader
+
+
+def apply(change, module):
+    """A version of the library that we do not know is not to fail when it is imported."""
+    try:
+        change(module)
+    except Exception as error:
+        mode.say(f"a hook of {module.__name__} is missing in this process, which may round its "
+                 f"checkpoints or not count: {type(error).__name__}: {error}")
 
 
 _watcher = Watcher()
@@ -48,7 +70,7 @@ _watcher = Watcher()
 def on_import(name, change):
     """change(module) when the module is there: now, or right after it has been imported."""
     if name in sys.modules:
-        change(sys.modules[name])
+        apply(change, sys.modules[name])
         return
     _watcher.changes.setdefault(name, []).append(change)
     if _watcher not in sys.meta_path:

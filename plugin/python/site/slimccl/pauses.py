@@ -5,7 +5,9 @@ Each name here is collective by its framework's contract: the ranks of a communi
 same call when they gather for it, so that all of them are paused, or none is. What one rank may
 call alone (nn.Module.state_dict) communicates nothing, and is not here.
 """
-from slimccl import mode, overlay, patching, threads
+import contextlib
+
+from slimccl import fsdp1, mode, overlay, patching, threads
 
 CHECKPOINT = "torch.distributed.checkpoint."
 FSDP1 = "torch.distributed.fsdp.fully_sharded_data_parallel"
@@ -18,12 +20,14 @@ FUNCTIONS = {
         "set_model_state_dict", "set_optimizer_state_dict", "set_state_dict"),
     "torch.distributed.tensor._api": ("DTensor.full_tensor",),
     FSDP1: tuple("FullyShardedDataParallel." + name for name in (
-        "state_dict", "optim_state_dict", "optim_state_dict_to_load", "full_optim_state_dict?",
+        "optim_state_dict", "optim_state_dict_to_load", "full_optim_state_dict?",
         "sharded_optim_state_dict?", "shard_full_optim_state_dict?",
         "scatter_full_optim_state_dict?", "flatten_sharded_optim_state_dict?")),
     "deepspeed.runtime.engine": tuple("DeepSpeedEngine." + name for name in (
         "save_checkpoint", "load_checkpoint", "save_16bit_model",
         "_zero3_consolidated_16bit_state_dict?", "_consolidated_16bit_state_dict?")),
+    "deepspeed.utils.tensor_fragment": (
+        "safe_get_full_fp32_param", "safe_get_full_optimizer_state", "safe_get_full_grad"),
 }
 
 
@@ -38,8 +42,9 @@ def paused(function):
     return wrapper
 
 
-class Edges:
-    """A context manager that is paused while it is entered and left, not in between."""
+class Edges(contextlib.ContextDecorator):
+    """A context manager that is paused while it is entered and left, not in between. A decorator
+    too, as contextlib's own are: made anew for each call."""
 
     def __init__(self, manager):
         self.manager = manager
@@ -51,6 +56,9 @@ class Edges:
 
     def __exit__(self, *error):
         return self.__exit(*error)
+
+    def _recreate_cm(self):
+        return Edges(self.manager._recreate_cm())
 
 
 def at_its_edges(make):
@@ -70,7 +78,7 @@ def if_it_reads(function):
 def if_it_holds(kind):
     """Of nn.Module.load_state_dict: paused if a module inside is of that kind."""
     def wrap(load):
-        pausing = paused(load)
+        pausing = fsdp1.gathers_anew(paused(load))
 
         def wrapper(self, *arguments, **keywords):
             inside = any(isinstance(module, kind) for module in self.modules())
@@ -99,7 +107,10 @@ def install():
 
     for module, names in FUNCTIONS.items():
         on(module, *((name, paused) for name in names))
-    on(FSDP1, ("FullyShardedDataParallel.summon_full_params", at_its_edges))
+    on(FSDP1, ("FullyShardedDataParallel.state_dict",
+               lambda function: fsdp1.gathers_anew(paused(function))),
+       ("FullyShardedDataParallel.summon_full_params",
+        lambda make: fsdp1.gathers_anew(at_its_edges(make))))
     patching.on_import(FSDP1, lambda it: change(
         it, "nn.Module.load_state_dict", if_it_holds(it.FullyShardedDataParallel)))
     on("deepspeed.runtime.zero.partition_parameters",

@@ -3,6 +3,7 @@ NCCL, and with hooks that count ranks and steps and pause compression around che
 import argparse
 import os
 import shutil
+import signal
 import sys
 
 from slimccl import checks, libraries, mode
@@ -44,9 +45,9 @@ def options(arguments):
 
 
 def profile_of(chosen):
-    profile = chosen.profile or os.environ.get("SLIMCCL_PROFILE") or "auto"
+    profile = chosen.profile or os.environ.get(mode.PROFILE) or mode.profile() or "auto"
     if profile not in PROFILES:
-        where = "--profile" if chosen.profile else "SLIMCCL_PROFILE"
+        where = "--profile" if chosen.profile else mode.PROFILE
         raise checks.Refused(f"{where} {profile}: there is no such profile; exact, audit, auto or "
                              "zeropp")
     return profile
@@ -76,8 +77,10 @@ def rules_value(rules):
 
 
 def prepended(first, rest):
-    """A list with ':' as LD_PRELOAD and PYTHONPATH are, without repeating its new first element."""
-    return ":".join([first, *(part for part in (rest or "").split(":") if part and part != first)])
+    """A list with ':' as LD_PRELOAD and PYTHONPATH are, without repeating its new first element.
+    An empty element stays: to Python it is the current folder."""
+    return ":".join([first, *(part for part in rest.split(":") if part != first)]
+                    if rest else [first])
 
 
 def environment(chosen):
@@ -86,7 +89,8 @@ def environment(chosen):
         preload = os.path.abspath(chosen.preload) if chosen.preload else libraries.find_preload()
     except FileNotFoundError as error:
         raise checks.Refused(str(error)) from None
-    env = {**os.environ, "SLIMCCL_PROFILE": profile_of(chosen)}
+    profile = profile_of(chosen)
+    env = {name: value for name, value in os.environ.items() if name != mode.PROFILE}
     checks.check_preload(preload)
     env["LD_PRELOAD"] = prepended(preload, env.get("LD_PRELOAD", "").replace(" ", ":"))
     if libraries.source_tree():
@@ -95,7 +99,7 @@ def environment(chosen):
         env["SLIMCCL_REPORT"] = report_pattern(chosen.report)
     if chosen.rules:
         env["SLIMCCL_RULES"] = rules_value(chosen.rules)
-    env[mode.VARIABLE] = mode.text(allow_inactive=chosen.allow_inactive, verbose=chosen.verbose)
+    env[mode.VARIABLE] = mode.text(profile, chosen.allow_inactive, chosen.verbose)
     return env
 
 
@@ -103,8 +107,7 @@ def tell(chosen, env):
     if chosen.report and env["SLIMCCL_REPORT"] != os.path.abspath(chosen.report):
         mode.say(f"reports: {env['SLIMCCL_REPORT']} (%h is the host, %p the process id)")
     if chosen.verbose:
-        for name in ("LD_PRELOAD", "SLIMCCL_PROFILE", "SLIMCCL_REPORT", "SLIMCCL_RULES",
-                     "PYTHONPATH"):
+        for name in ("LD_PRELOAD", mode.VARIABLE, "SLIMCCL_REPORT", "SLIMCCL_RULES", "PYTHONPATH"):
             mode.say(f"{name}={env.get(name, '')}")
 
 
@@ -122,6 +125,8 @@ def main(arguments=None):
         checks.check_torch(command, env, chosen.allow_inactive)
         tell(chosen, env)
         sys.stdout.flush()
+        for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # by Python: the command would inherit it
+            signal.signal(ignored, signal.SIG_DFL)
         os.execvpe(command[0], command, env)
     except checks.Refused as error:
         mode.say(error)

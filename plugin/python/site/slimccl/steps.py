@@ -7,7 +7,7 @@ from slimccl import overlay, threads
 
 _lock = threading.Lock()
 _stepped = weakref.WeakSet()  # what has stepped since the last step that was counted
-_engines = 0  # of DeepSpeed, in the middle of a step: optimizers inside step for them
+_inner = 0  # calls that step optimizers in their middle, of which none is an iteration
 
 
 def count(who):
@@ -29,25 +29,34 @@ def after_optimizer(optimizer, _arguments, _keywords):
     if torch.compiler.is_compiling():
         return
     threads.this_one_trains()
-    if not _engines:
+    if not _inner:
         count(optimizer)
 
 
 @contextlib.contextmanager
-def _inside_engine():
-    global _engines
-    _engines += 1
+def _uncounted():
+    global _inner
+    _inner += 1
     try:
         yield
     finally:
-        _engines -= 1
+        _inner -= 1
+
+
+def of_nothing(function):
+    """Of torch's checkpoints, which make an optimizer's first state by a step that changes nothing.
+    """
+    def wrapper(*arguments, **keywords):
+        with _uncounted():
+            return function(*arguments, **keywords)
+    return wrapper
 
 
 def of_engine(step):
     """DeepSpeedEngine's step of the model, at the end of accumulation: ZeRO-3 calls its inner
     optimizer once for each part of the model, which counts once."""
     def wrapper(self, *arguments, **keywords):
-        with _inside_engine():
+        with _uncounted():
             result = step(self, *arguments, **keywords)
         threads.this_one_trains()
         count(self)
