@@ -73,6 +73,8 @@ TRAINERS = {
                      all_gather=only_zeropp(WEIGHTS), reduce_scatter=only_zeropp(GRADIENTS_FP32)),
     "hsdp": Trainer("hsdp", BF16, "HSDP (FSDP2): shards in a node, replicas between nodes",
                     all_reduce=REDUCED_FP32),
+    "hsdp-bf16": Trainer("hsdp", (*BF16, "--reduce", "bf16"), "HSDP, gradients reduced in bf16",
+                         all_reduce=REDUCED_BF16),
     "ddp": Trainer("ddp", BF16, "DDP, bf16 autocast", all_reduce=only_zeropp(GRADIENTS_FP32)),
     "zero1": Trainer("zero", (*BF16, "--stage", "1"), "DeepSpeed ZeRO-1, bf16",
                      all_gather=only_zeropp(WEIGHTS), all_reduce=only_zeropp(GRADIENTS_BF16)),
@@ -84,6 +86,5 @@ TRAINERS = {
                          all_gather=both(WEIGHTS), reduce_scatter=both(GRADIENTS_BF16)),
     "fsdp2-tp": Trainer("fsdp2_tp", (*BF16, "--batch", "16"),
                         "FSDP2 and tensor parallelism across the nodes",
-                        all_reduce={"auto": NO_EVIDENCE, "zeropp": RULE}, rules="tp*=exact",
-                        wider=SHARDED),
+                        all_reduce=both(RULE), rules="*:all_reduce=exact", wider=SHARDED),
 }

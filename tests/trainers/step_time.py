@@ -63,7 +63,7 @@ def race(on_run=None, on_step=None, rounds=ROUNDS):
     """The runs, by profile, taking turns."""
     samples = {profile: [] for profile in PROFILES}
     for turn in range(rounds):
-        for profile in PROFILES:
+        for profile in PROFILES if turn % 2 == 0 else reversed(PROFILES):
             if on_run:
                 on_run(turn, profile)
             samples[profile].append(one_run(profile, topology(), on_step))
