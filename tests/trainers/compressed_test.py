@@ -26,7 +26,7 @@ LEAST_SHARE = {"all_gather": 0.8, "reduce_scatter": 0.95, "all_reduce": 0.95}
 
 
 class Compressed(trainers_test.TrainerTest):
-    steps = 8
+    steps = 5
 
     def run_compressed(self, name, profile, steps=None, env=None):
         """The run, and its ranks' reports."""

@@ -13,7 +13,7 @@ import harness  # noqa: E402
 import launch  # noqa: E402
 import torchrun  # noqa: E402
 
-STEPS = 20
+STEPS = 10
 STARTED = re.compile(r"overlay \S+ over NCCL ")
 COUNTED = re.compile(r"overlay: \d+ communicators, forwarded (\d+) calls")
 

@@ -15,10 +15,10 @@ zero = {"stage": chosen.stage, "reduce_bucket_size": bucket}
 if chosen.stage == 3:
     zero["stage3_param_persistence_threshold"] = 0
     zero["stage3_prefetch_bucket_size"] = bucket
-    # As with a model that does not fit: what was gathered is let go, and gathered again.
-    zero["stage3_max_live_parameters"] = zero["stage3_max_reuse_distance"] = bucket
     if chosen.hpz:
         zero["zero_hpz_partition_size"] = int(os.environ["LOCAL_WORLD_SIZE"])
+        # As with a model that does not fit: the backward pass gathers again, in the node.
+        zero["stage3_max_live_parameters"] = zero["stage3_max_reuse_distance"] = bucket
 config = {
     "train_micro_batch_size_per_gpu": chosen.batch,
     "gradient_clipping": 1.0,
