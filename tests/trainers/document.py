@@ -73,7 +73,8 @@ def summary(committed):
 
 def short(found):
     """The README's table."""
-    lines = ["| 2x2 ranks | MB a step, exact | `zeropp` | `auto` | loss, exact | `zeropp` | `auto` |",
+    lines = ["| 2x2 ranks | MB a step, exact | `zeropp` | `auto` | loss, exact | beside it: `zeropp` |"
+             " `auto` |",
              "|" + "---|" * 7]
     for name in SHOWN:
         cells = {}
