@@ -111,7 +111,9 @@ static bool is_of_the_tools(std::string_view name) {
   for (const std::string_view family : {"SLIMCCL_TEST_", "SLIMCCL_EMULATED_", "SLIMCCL_SOAK_"}) {
     if (name.starts_with(family)) return true;
   }
-  return name == "SLIMCCL_ROOT" || name == "SLIMCCL_BUILD" || name == "SLIMCCL_CACHE";
+  // SLIMCCL_RUN is slimccl-run's word to its hooks.
+  return name == "SLIMCCL_ROOT" || name == "SLIMCCL_BUILD" || name == "SLIMCCL_CACHE" ||
+         name == "SLIMCCL_RUN";
 }
 
 std::vector<std::string> unknown_settings(const std::vector<std::string>& names) {

@@ -21,7 +21,7 @@ RUNS = {
     "fsdp2_fp32": ("fsdp2", [], SHARDED),
     "fsdp1_bf16": ("fsdp1", ["--bf16"], SHARDED),
     "ddp": ("ddp", [], REPLICATED),
-    "zero3_bf16": ("zero3", ["--bf16"], SHARDED),
+    "zero3_bf16": ("zero", ["--bf16"], SHARDED),
     "fsdp1_checkpoint": ("checkpoint1", [], {}),
     "fsdp2_checkpoint": ("checkpoint2", [], {}),
     "activations": ("activations", [], {}),

@@ -2,7 +2,7 @@
 """Runs a trainer of scripts/ under torchrun on two pretend nodes, on emulated GPUs: the unmodified
 CUDA build of PyTorch that `./dev trainers setup` fetched, backend nccl.
 
-  ./dev trainers run fsdp2 [--preload LIBRARY] [--one-host] [--nodes 2x2] [-- OPTIONS OF THE SCRIPT]
+  ./dev trainers once fsdp2 [--preload LIBRARY] [--one-host] [--nodes 2x2] [-- OPTIONS OF THE SCRIPT]
 
 Everything that the agents and ranks print is kept, in build/trainers/runs/NAME. Other folders of
 libraries, as in LD_LIBRARY_PATH: TRAINERS_CUDA (libcuda.so.1, libcudart.so.13) and TRAINERS_NCCL
@@ -10,6 +10,7 @@ libraries, as in LD_LIBRARY_PATH: TRAINERS_CUDA (libcuda.so.1, libcudart.so.13) 
 """
 import argparse
 import glob
+import json
 import os
 import re
 import shutil
@@ -33,15 +34,22 @@ NCCL = os.environ.get("TRAINERS_NCCL") or os.path.join(BUILD, "tests", "vendor")
 LIBRARIES = {"libcuda.so.1": CUDA, "libcudart.so.13": CUDA, "libnccl.so.2": NCCL}
 PRELOAD = os.environ.get("TRAINERS_PRELOAD") or os.path.join(
     BUILD, "plugin", "preload", "libslimccl-preload.so")
-TRAINERS = ("fsdp2", "fsdp1", "ddp", "zero3")
 MARK = "TRAINERS_RUN"
+# Delays and strict kernels find mistakes in how calls are enqueued, which compressed_test.py looks
+# for; runs for other ends do without.
+FAST = {"SLIMCCL_EMULATED_DELAY_US": 0, "SLIMCCL_EMULATED_KERNELS": "rows"}
 
 # One torchrun a node. The vendor's stand-in (tests/vendor) has settings of its own.
-# --redirects 3 keeps the output of each rank by itself.
-AGENT = """if [ -n "${SLIMCCL_NODE_ID:-}" ]; then
+# --redirects 3 keeps the output of each rank by itself. TRAINERS_LAUNCHER goes before torchrun, on
+# the nodes of TRAINERS_LAUNCHED. TRAINERS_BARE: nodes that do not preload.
+AGENT = """case " $TRAINERS_BARE " in *" $RANK "*) unset LD_PRELOAD ;; esac
+if [ -n "${SLIMCCL_NODE_ID:-}" ]; then
   export NCCL_HOSTID=$SLIMCCL_NODE_ID VENDOR_SLIMCCL_NODE_ID=$SLIMCCL_NODE_ID
 fi
-exec "$0" -m torch.distributed.run --nnodes "$TRAINERS_NODES" --nproc-per-node "$TRAINERS_RANKS" \
+launcher=()
+case " $TRAINERS_LAUNCHED " in *" $RANK "*) read -ra launcher <<<"$TRAINERS_LAUNCHER" ;; esac
+exec "${launcher[@]}" "$0" -m torch.distributed.run \
+  --nnodes "$TRAINERS_NODES" --nproc-per-node "$TRAINERS_RANKS" \
   --node-rank "$RANK" --master-addr "$MASTER_ADDR" --master-port "$MASTER_PORT" \
   --redirects 3 --log-dir "$TRAINERS_LOGS/node$RANK" "$@"
 """
@@ -53,12 +61,16 @@ COMPLAINT = re.compile(r"slimccl-stub: .*|\[emulated cuda(?:rt)?\] .*|emulated C
 class Failed(RuntimeError):
     """A run that did not end well; the text has what its ranks said last."""
 
+    def __init__(self, text, run=None):
+        super().__init__(text)
+        self.run = run
+
 
 class Run:
-    """What a finished run printed."""
+    """What a finished run printed, and `left`: its processes that had to be ended."""
 
-    def __init__(self, folder, agents, seconds):
-        self.folder, self.seconds = folder, seconds
+    def __init__(self, folder, agents, seconds, left=()):
+        self.folder, self.seconds, self.left = folder, seconds, left
         self.ranks = [text for _, text in sorted(outputs(folder))]
         self.text = "\n".join([*agents, *self.ranks])
         report = self.ranks[0] if self.ranks else ""
@@ -80,12 +92,19 @@ def outputs(folder):
         yield place, text
 
 
+def read_reports(pattern):
+    """What the processes of a run wrote; %h and %p in the pattern stand for anything."""
+    for path in sorted(glob.glob(pattern.replace("%h", "*").replace("%p", "*"))):
+        with open(path, encoding="utf-8") as file:
+            yield json.load(file)
+
+
 def missing(trainer=None):
     """Why nothing can be run here, or None."""
     packages = os.path.join(MADE, "venv", "lib", "python3*", "site-packages")
     if not os.path.exists(os.path.join(MADE, "libfallback.so.stamp")):
         return "no PyTorch here: ./dev trainers setup fetches it"
-    if trainer == "zero3" and not glob.glob(os.path.join(packages, "deepspeed")):
+    if trainer == "zero" and not glob.glob(os.path.join(packages, "deepspeed")):
         return "no DeepSpeed here: ./dev trainers setup fetches it"
     for library, folders in LIBRARIES.items():
         if not any(os.path.exists(os.path.join(one, library)) for one in folders.split(":")):
@@ -108,52 +127,75 @@ def environment(devices, preload=None):
     return variables
 
 
-def end_all(mark):
-    """Ends what is left of a run: a torchrun that is killed leaves its ranks running."""
+def processes(mark):
+    """(number, command) of each process of a run that lives."""
     for path in glob.glob("/proc/[0-9]*/environ"):
+        folder = os.path.dirname(path)
         try:
-            with open(path, "rb") as file:
-                ours = f"{MARK}={mark}".encode() in file.read().split(b"\0")
-            if ours:
-                os.kill(int(path.split("/")[2]), signal.SIGKILL)
+            with open(path, "rb") as file, open(f"{folder}/cmdline", "rb") as command:
+                if f"{MARK}={mark}".encode() in file.read().split(b"\0"):
+                    yield int(os.path.basename(folder)), command.read().replace(b"\0", b" ")
         except OSError:
             pass  # it has ended, or is another user's
+
+
+def end_all(mark, patience=0):
+    """Ends what is left of a run after `patience` seconds, and tells what was: a torchrun that is
+    killed leaves its ranks running."""
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline and any(processes(mark)):
+        time.sleep(0.2)
+    left = [(number, command.decode(errors="replace")) for number, command in processes(mark)]
+    for number, _ in left:
+        try:
+            os.kill(number, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    return left
 
 
 def failure(trainer, problems, run):
     tails = [f"[rank {rank}] {line}" for rank, text in enumerate(run.ranks)
              for line in text.rstrip().splitlines()[-8:]]
     return Failed("\n".join([f"{trainer}: " + "; ".join(problems), *tails,
-                             f"all of it: {run.folder}"]))
+                             f"all of it: {run.folder}"]), run)
 
 
 def run(trainer, arguments=(), name=None, nodes="2x2", cluster=None, preload=None, env=None,
-        timeout=300):
+        timeout=300, launcher="", launched=None, bare=(), stop_on_failure=True):
     """One run, ended after `timeout` seconds. With a cluster on its first nodes, otherwise on this
-    host, which pretends them. Raises Failed if a rank failed or printed no parameters, or the
-    emulation complained."""
+    host, which pretends them; the nodes of `bare` do not preload. `trainer` is of scripts/, or a
+    path without ".py"; `launcher`, a command such as slimccl-run, is put before torchrun, on all
+    nodes or those `launched`. Raises Failed if a rank failed or printed no parameters, or the
+    emulation complained. A node that fails ends the others within seconds, unless `stop_on_failure`
+    is false: then each must end by itself."""
     node_count, ranks = (int(part) for part in nodes.split("x"))
-    folder = os.path.join(MADE, "runs", name or trainer)
+    folder = os.path.join(MADE, "runs", name or os.path.basename(trainer))
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(folder)
     variables = {**environment(ranks, preload), "TRAINERS_NODES": node_count,
-                 "TRAINERS_RANKS": ranks, "TRAINERS_LOGS": folder, **(env or {})}
+                 "TRAINERS_RANKS": ranks, "TRAINERS_LOGS": folder, "TRAINERS_LAUNCHER": launcher,
+                 "TRAINERS_LAUNCHED": " ".join(map(str, launched or range(node_count))),
+                 "TRAINERS_BARE": " ".join(map(str, bare)), **(env or {})}
     if not cluster:  # pretended nodes speak over loopback
         variables.setdefault("SLIMCCL_ADDRESS", "127.0.0.1")
         variables.setdefault("VENDOR_SLIMCCL_ADDRESS", "127.0.0.1")
     script = os.path.join(HERE, "scripts", f"{trainer}.py")
-    started = time.monotonic()
+    started, patience = time.monotonic(), 0
     agents = launch.start(["bash", "-c", AGENT, PYTHON, script, *map(str, arguments)],
                           list(range(node_count)), cluster, variables)
     try:
-        problems = launch.finish(agents, timeout)
+        problems = launch.finish(agents, timeout, stop_on_failure=stop_on_failure)
+        patience = 0 if stop_on_failure else timeout - (time.monotonic() - started)
     finally:
         launch.kill(agents)
-        end_all(variables[MARK])
+        left = end_all(variables[MARK], patience)
     for agent in agents:
         with open(os.path.join(folder, f"agent{agent.node}.log"), "wb") as file:
             file.write(agent.output)
-    done = Run(folder, [agent.text for agent in agents], time.monotonic() - started)
+    done = Run(folder, [agent.text for agent in agents], time.monotonic() - started, left)
+    problems += [f"node {agent.node}: torchrun {launch.how(agent.code)}" for agent in agents
+                 if agent.code and not stop_on_failure]
     if not problems and len(done.parameters) != 1:
         problems = [f"all {len(done.ranks)} ranks ended well, yet rank 0 told no parameters"]
     problems += done.complaints
@@ -175,7 +217,7 @@ def options(arguments):
     """Ours, and after "--" the script's."""
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("trainer", choices=TRAINERS)
+    parser.add_argument("trainer", metavar="SCRIPT", help="of scripts/, without .py")
     parser.add_argument("--nodes", default="2x2", help="nodes x ranks of each")
     parser.add_argument("--preload", help=f"for LD_PRELOAD, such as {PRELOAD}")
     parser.add_argument("--one-host", action="store_true", help="no namespaces even for root")
@@ -188,6 +230,8 @@ def main():
     chosen, arguments = options(sys.argv[1:])
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     reason = missing(chosen.trainer)
+    if not os.path.exists(os.path.join(HERE, "scripts", f"{chosen.trainer}.py")):
+        reason = f"there is no script tests/trainers/scripts/{chosen.trainer}.py"
     if reason:
         sys.exit(f"trainers: {reason}")
     cluster = None if chosen.one_host or os.getuid() != 0 else f"r{os.getpid()}"

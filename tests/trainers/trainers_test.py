@@ -13,7 +13,7 @@ import harness  # noqa: E402
 import launch  # noqa: E402
 import torchrun  # noqa: E402
 
-STEPS = 20
+STEPS = 10
 STARTED = re.compile(r"overlay \S+ over NCCL ")
 COUNTED = re.compile(r"overlay: \d+ communicators, forwarded (\d+) calls")
 
@@ -124,7 +124,7 @@ class Repeats(TrainerTest):
         self.twice("fsdp2")
 
     def test_zero3(self):
-        self.twice("zero3")
+        self.twice("zero")
 
 
 class Overlay(TrainerTest):
@@ -153,7 +153,7 @@ class Overlay(TrainerTest):
         self.compare("ddp")
 
     def test_zero3(self):
-        self.compare("zero3")
+        self.compare("zero")
 
     def test_kernels_that_fail_to_load_on_one_rank(self):
         done = self.compare("ddp", how="kernels", env={

@@ -31,9 +31,42 @@ def bars(axes, rows, exact, quantized, unit, digits, title):
         axes.spines[side].set_visible(False)
 
 
-def draw(passes, path):
-    figure, panels = pyplot.subplots(1, 1 + len(passes), figsize=(13, 4.6))
-    first = passes[0]
+def curves(axes, trained):
+    steps = range(1, len(trained["losses"]) + 1)
+    axes.plot(steps, trained["losses_exact"], color=GREY, linewidth=3, label="exact")
+    axes.plot(steps, trained["losses"], color=BLUE, linewidth=1.3, label=trained["profile"])
+    axes.set_title(f"training loss by step; validation {trained['loss_exact']:.3f} exact, "
+                   f"{trained['loss']:.3f} {trained['profile']}", fontsize=10)
+    axes.legend(frameon=False, fontsize=9)
+
+
+def pair(axes, exact, own, digits, title):
+    axes.bar([0, 1], [exact, own], 0.5, color=[GREY, BLUE])
+    for place, height, text in ((0, exact, ""), (1, own, f"\n{exact / own:.2f}x less")):
+        axes.text(place, height + 0.015 * exact, f"{height:.{digits}f}{text}", ha="center", va="bottom",
+                  fontsize=9)
+    axes.set_xticks([0, 1], ["exact", "zeropp"], fontsize=9)
+    axes.set_ylim(0, exact * 1.22)
+    axes.set_title(title, fontsize=10)
+
+
+def draw_training(panels, trained):
+    curves(panels[0], trained)
+    pair(panels[1], trained["bytes_exact_per_step"] / 1e6, trained["bytes_per_step"] / 1e6, 1,
+         "MB between the nodes a step of FSDP2")
+    pair(panels[2], trained["seconds_exact"], trained["seconds"], 2, "seconds a step at 1 Gbit/s")
+    for axes in panels:
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+
+
+def draw(passes, trained, path):
+    """`trained`: the demo's training, or None."""
+    lines = 2 if trained else 1
+    figure, grid = pyplot.subplots(lines, 1 + len(passes), figsize=(13, 4.6 * lines), squeeze=False)
+    if trained:
+        draw_training(grid[0], trained)
+    panels, first = grid[-1], passes[0]
     bars(panels[0], first, "bytes_exact", "bytes", 1e6, 1,
          f"MB between the nodes ({first[0]['mebibytes']} MiB of bf16 each)")
     for axes, rows in zip(panels[1:], passes):
@@ -42,7 +75,8 @@ def draw(passes, path):
     panels[0].legend(frameon=False, fontsize=9, loc="upper right", bbox_to_anchor=(1.0, 1.0), ncol=2)
     accuracy = ", ".join(f"{NAMES[row['name']]} {row['sqnr_db']:.1f} dB".replace("\n", " ")
                          for row in first)
-    figure.suptitle("One ZeRO-3 step on 2 nodes x 2 ranks, real weights and gradients", fontsize=12)
+    title = "One ZeRO-3 step on 2 nodes x 2 ranks, real weights and gradients"
+    figure.suptitle(f"Above: a GPT under FSDP2 on 2 nodes. Below: {title}" if trained else title, fontsize=12)
     figure.text(0.5, 0.01, f"Bytes from the interface counters, medians. SQNR: {accuracy}",
                 ha="center", fontsize=8, color="#555")
     figure.tight_layout(rect=(0, 0.03, 1, 0.97))

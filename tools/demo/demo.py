@@ -1,10 +1,11 @@
 #!/usr/bin/python3
-"""./dev demo: the communication of one ZeRO-3 step on a pretend cluster of 2 nodes with 2 ranks each.
+"""./dev demo: on a pretend cluster of 2 nodes, exact beside quantized.
 
-Forward all-gather and backward all-gather of real weights, reduce-scatter (average) of real
-gradients, both of a small trained GPT, repeated to a useful size, in bf16. Exact and quantized runs
-take turns; medians are shown. Bytes are what the nodes' network interfaces sent. Writes
-build/demo/demo.json and build/demo/demo.png.
+Training: a small GPT under FSDP2, with and without the preload (training.py); left out, with the
+reason, where PyTorch cannot be had. Collectives, from C: forward all-gather and backward all-gather
+of real weights, reduce-scatter (average) of real gradients, both of a small trained GPT, repeated to
+a useful size, in bf16. Exact and quantized runs take turns; medians are shown. Bytes are what the
+nodes' network interfaces sent. Writes build/demo/demo.json and build/demo/demo.png.
 """
 import json
 import os
@@ -18,6 +19,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import launch  # noqa: E402
 import chart  # noqa: E402
 import report  # noqa: E402
+import training  # noqa: E402
 
 ROOT = os.environ["SLIMCCL_ROOT"]
 BUILD = os.environ["SLIMCCL_BUILD"]
@@ -95,14 +97,11 @@ def summarize(samples, rate, mebibytes):
     return rows
 
 
-def main():
-    if os.getuid() != 0:
-        sys.exit("demo: the pretend cluster is made of network namespaces and needs root; run it with "
-                 "sudo ./dev demo")
-    started = time.monotonic()
+def run_collectives():
+    """The rows of each pass."""
     weights = prepare()
     cluster = f"demo{os.getpid()}"
-    print("== a pretend cluster: 2 nodes, 2 ranks each; one ZeRO-3 step on real weights and gradients")
+    print("\n== collectives from C: 2 nodes, 2 ranks each; one ZeRO-3 step on real weights and gradients")
     rows = []
     launch.cluster_up(cluster, NODES)
     try:
@@ -111,17 +110,43 @@ def main():
             rows.append(summarize(samples, rate, mebibytes))
     finally:
         launch.cluster(cluster, "down")
+    return rows
+
+
+def run_training():
+    """(what was seen, its gates); (None, []) where there is no PyTorch."""
+    reason = training.missing()
+    if reason:
+        print(f"== no training: {reason}; what follows is the demo in C alone", flush=True)
+        return None, []
+    print("== training: a GPT under FSDP2, by torchrun, 2 nodes at 1 Gbit/s, GPUs emulated", flush=True)
+    try:
+        return training.run()
+    except training.Failed as error:  # the rest is worth seeing
+        print(f"== training failed: {error}", flush=True)
+        return None, [{"gate": "training: all runs ended well", "value": str(error).splitlines()[0],
+                       "passed": False}]
+
+
+def main():
+    if os.getuid() != 0:
+        sys.exit("demo: the pretend cluster is made of network namespaces and needs root; run it with "
+                 "sudo ./dev demo")
+    started = time.monotonic()
+    trained, judged = run_training()
+    rows = run_collectives()
     gates = report.gates(rows[0], rows[1])
-    report.show(rows, gates)
+    report.show(rows)
+    judged += [{"gate": text, "value": value, "passed": passed} for text, value, passed in gates]
+    report.show_gates(judged)
     context = {"nodes": NODES, "ranks": RANKS, "topology": TOPOLOGY, "type": "bfloat16",
                "rate": PASSES[0][0], "rounds": PASSES[0][3], "cores": os.cpu_count(),
                "seconds_total": round(time.monotonic() - started, 1),
                "bytes_are": "sent by all nodes' interfaces, median of the rounds"}
     with open(os.path.join(FOLDER, "demo.json"), "w") as file:
-        json.dump({**context, "collectives": rows[0], "collectives_100mbit": rows[1],
-                   "gates": [{"gate": text, "value": value, "passed": passed}
-                             for text, value, passed in gates]}, file, indent=1)
-    chart.draw(rows, os.path.join(FOLDER, "demo.png"))
+        json.dump({**context, "training": trained, "collectives": rows[0],
+                   "collectives_100mbit": rows[1], "gates": judged}, file, indent=1)
+    chart.draw(rows, trained, os.path.join(FOLDER, "demo.png"))
     print(f"== wrote {FOLDER}/demo.json and demo.png; {time.monotonic() - started:.0f} s")
 
 

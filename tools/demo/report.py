@@ -25,7 +25,7 @@ def gates(fast, slow):
     return found
 
 
-def show(passes, found):
+def show(passes):
     for rows in passes:
         print(f"\n== {rows[0]['rate']} between the nodes, {rows[0]['mebibytes']} MiB of bf16 a collective")
         print(f"{'collective':26}{'codec':>6}{'MB exact':>10}{'formula':>9}{'MB':>8}{'fewer':>7}"
@@ -40,8 +40,11 @@ def show(passes, found):
         slow, fast = (sum(row[field] for row in rows) for field in ("seconds_exact", "seconds"))
         print(f"{'one step':32}{exact / 1e6:10.2f}{'':9}{fewer / 1e6:8.2f}{exact / fewer:6.2f}x"
               f"{slow:9.3f}{fast:8.3f}{slow / fast:7.2f}x")
+
+
+def show_gates(found):
     print()
-    for text, value, passed in found:
-        print(f"{'PASS' if passed else 'RED '}  {text}: {value}")
-    red = sum(not passed for _, _, passed in found)
+    for gate in found:
+        print(f"{'PASS' if gate['passed'] else 'RED '}  {gate['gate']}: {gate['value']}")
+    red = sum(not gate["passed"] for gate in found)
     print(f"== gates: {len(found) - red} PASS, {red} RED")

@@ -3,11 +3,13 @@
 
 trainers_home=$SLIMCCL_ROOT/tests/trainers
 
-trainers() { # trainers setup [--no-deepspeed] | run ARGUMENTS...
+trainers() { # trainers setup [--no-deepspeed] | run [NAME...] [--all] | time | once SCRIPT [OPTIONS]
   case ${1:-} in
     setup) trainers_setup "${@:2}" ;;
-    run) exec "$PYTHON" "$trainers_home/torchrun.py" "${@:2}" ;;
-    *) die "trainers what? ./dev trainers setup [--no-deepspeed], or ./dev trainers run TRAINER [OPTIONS]" 2 ;;
+    run) exec "$PYTHON" "$trainers_home/run_all.py" "${@:2}" ;;
+    time) exec "$PYTHON" "$trainers_home/step_time.py" "${@:2}" ;;
+    once) exec "$PYTHON" "$trainers_home/torchrun.py" "${@:2}" ;;
+    *) die "trainers what? ./dev trainers setup [--no-deepspeed], run [NAME...] [--all], time, or once SCRIPT [OPTIONS]" 2 ;;
   esac
 }
 
@@ -15,6 +17,7 @@ trainers_setup() { # trainers_setup [--no-deepspeed]
   local deepspeed=yes venv
   [ "${1:-}" = --no-deepspeed ] && deepspeed=no && shift
   [ $# -eq 0 ] || die "trainers setup knows --no-deepspeed, not '$1'" 2
+  get_nvcc # without kernels the overlay compresses nothing
   venv=$(find_trainers_venv $deepspeed) || {
     venv=${SLIMCCL_CACHE:-$SLIMCCL_ROOT/.cache}/trainers/venv
     make_trainers_venv "$venv" $deepspeed

@@ -8,6 +8,7 @@ namespace slimccl::overlay::hooks {
 
 ncclResult_t Pause() {
   ++State::instance().paused;
+  ++State::instance().pauses;
   return ncclSuccess;
 }
 

@@ -70,8 +70,8 @@ std::string whole() {
   return concat("{\"version\": ", json_text(SLIMCCL_VERSION),
                 ", \"profile\": ", json_text(state.settings.profile),
                 ", \"host\": ", json_text(host_name()), ", \"made\": ", state.communicators,
-                ",\n \"total\": {", fields(all), "},\n \"communicators\": [\n  ", communicators,
-                "]}\n");
+                ", \"steps\": ", state.steps, ", \"pauses\": ", state.pauses, ",\n \"total\": {",
+                fields(all), "},\n \"communicators\": [\n  ", communicators, "]}\n");
 }
 
 }  // namespace

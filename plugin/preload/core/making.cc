@@ -50,14 +50,14 @@ ncclResult_t met_by_id(const slimccl_nccl* nccl, ncclComm_t* comm, int ranks, in
   if (*comm == nullptr) return ncclSuccess;
   Entry& entry = begin_joining(nccl, *comm, rank, ranks, wishes);
   if (in_progress || !wishes.blocking) {
-    stay_exact(entry, Reason::kNonBlocking, "non-blocking communicators are exact", false);
+    stay_exact(entry, Reason::kNonBlocking, "non-blocking communicators are exact", Warns::kNobody);
     return ncclSuccess;
   }
   std::optional<ncclUniqueId> place;
   try {
     place = tag_of(id);
   } catch (const Error& error) {
-    stay_exact(entry, Reason::kVersion, error.what(), true);
+    stay_exact(entry, Reason::kVersion, error.what(), Warns::kEachProcess);
     return ncclSuccess;
   }
   if (place) return meet(entry, *place, comm);
@@ -65,7 +65,7 @@ ncclResult_t met_by_id(const slimccl_nccl* nccl, ncclComm_t* comm, int ranks, in
   stay_exact(entry, Reason::kNoTag,
              wanted ? "the unique id has no tag of SlimCCL: is LD_PRELOAD set where it was made?"
                     : "SLIMCCL_ID_TAG is off",
-             wanted);
+             wanted ? Warns::kEachProcess : Warns::kNobody);
   return ncclSuccess;
 }
 
@@ -167,11 +167,11 @@ ncclResult_t meet_at(const slimccl_nccl* nccl, ncclComm_t* child, const Place& p
   }
   Entry& entry = begin_joining(nccl, *child, rank, ranks, wishes);
   if (in_progress || !wishes.blocking) {
-    stay_exact(entry, Reason::kNonBlocking, "non-blocking communicators are exact", false);
+    stay_exact(entry, Reason::kNonBlocking, "non-blocking communicators are exact", Warns::kNobody);
   } else if (place.id) {
     return meet(entry, *place.id, child);
   } else {
-    stay_exact(entry, place.standing, place.why, place.warns);
+    stay_exact(entry, place.standing, place.why, place.warns ? Warns::kRank0 : Warns::kNobody);
   }
   return ncclSuccess;
 }
@@ -211,7 +211,7 @@ ncclResult_t after_init_all(const slimccl_nccl* nccl, ncclComm_t* comms, int ran
   return now_or_later(result, [=](bool) {
     for (int rank = 0; rank < ranks; ++rank) {
       Entry& entry = State::instance().begin(nccl, comms[rank], rank, ranks, "");
-      stay_exact(entry, Reason::kOneNode, "all its ranks are in this process", false);
+      stay_exact(entry, Reason::kOneNode, "all its ranks are in this process", Warns::kNobody);
     }
     return ncclSuccess;
   });

@@ -196,11 +196,14 @@ ncclResult_t meet(Entry& entry, const ncclUniqueId& place, ncclComm_t* comm) {
   return ncclSuccess;
 }
 
-void stay_exact(Entry& entry, Reason standing, std::string why, bool warns) {
-  if (State::instance().table.shared(entry)) return;
+void stay_exact(Entry& entry, Reason standing, std::string why, Warns who) {
+  State& state = State::instance();
+  if (state.table.shared(entry)) return;
+  const bool speaks = who == Warns::kEachProcess && !state.warned_alone.exchange(true);
   const std::lock_guard lock(entry.mutex);
   entry.joining = false;
-  settle(entry, {.standing = standing, .why = std::move(why), .warns = warns}, 0);
+  settle(entry, {.standing = standing, .why = std::move(why), .warns = who != Warns::kNobody},
+         speaks ? entry.rank.load() : 0);
 }
 
 }  // namespace slimccl::overlay

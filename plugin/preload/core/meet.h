@@ -11,8 +11,11 @@ namespace slimccl::overlay {
 // another thread: then *comm is null. Otherwise the entry has its standing, and one rank has said
 // it.
 [[nodiscard]] ncclResult_t meet(Entry& entry, const ncclUniqueId& place, ncclComm_t* comm);
-// They do not: the communicator is exact because of `standing`; `warns`: somebody should hear of
-// it.
-void stay_exact(Entry& entry, Reason standing, std::string why, bool warns);
+// Who says that a communicator is exact, where somebody should hear of it. Each process: rank 0 may
+// be without the overlay, or of another opinion; so all say the first, and rank 0 each of them.
+enum class Warns : uint8_t { kNobody, kRank0, kEachProcess };
+
+// They do not: the communicator is exact because of `standing`.
+void stay_exact(Entry& entry, Reason standing, std::string why, Warns who);
 
 }  // namespace slimccl::overlay

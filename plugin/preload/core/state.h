@@ -29,10 +29,12 @@ class State {
   Counts ended;  // of communicators that are no more
   std::atomic<uint64_t> communicators{0};
   std::atomic<int> paused{0};       // slimcclPause less slimcclResume; above 0 calls are exact
+  std::atomic<uint64_t> pauses{0};  // all that there were
   std::atomic<uint64_t> steps{0};   // slimcclStep
   std::atomic<bool> forked{false};  // this is a forked child: it only forwards
   std::once_flag announced, watched;
-  std::shared_mutex issuing;  // see RealLink
+  std::atomic<bool> warned_alone{false};  // see stay_exact()
+  std::shared_mutex issuing;              // see RealLink
 
   // What aborted communicators compressed with. Freeing GPU memory waits for all work of a device,
   // and what an abort leaves there may never end: it is freed when the next communicator is set up.

@@ -99,7 +99,7 @@ CUresult cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y, u
     enqueue(
         *stream, kernel->name,
         [kernel, device, copied = std::vector(first, first + info.parameter_bytes)](
-            std::mt19937& random) { run_twin_on(device, kernel->name, copied.data(), random); });
+            std::mt19937& random) { run_kernel_on(device, kernel->name, copied.data(), random); });
   });
 }
 

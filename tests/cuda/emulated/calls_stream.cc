@@ -118,10 +118,13 @@ CUresult cuStreamWaitValue32_v2(CUstream handle, CUdeviceptr address, uint32_t v
     enqueue(*stream, "wait for a value", [=, &context](std::mt19937&) {
       using Clock = std::chrono::steady_clock;
       const auto limit = Clock::now() + std::chrono::seconds(settings().deadline_s);
+      // The longer it has waited the less often it looks: many streams share few cores.
+      std::chrono::microseconds pause{20};
       while (!holds(flags, word_at(context, address).load(), value)) {
         if (Clock::now() > limit)
           fault("a stream still waits for a value: " + memory().describe(address));
-        std::this_thread::sleep_for(std::chrono::microseconds(20));
+        std::this_thread::sleep_for(pause);
+        pause = std::min(pause * 5 / 4, std::chrono::microseconds(500));
       }
     });
   });

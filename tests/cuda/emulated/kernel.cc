@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <cstring>
-#include <sstream>
 
 #include "cuda/emulated/memory.h"
+#include "cuda/emulated/rows.h"
 #include "cuda/emulated/settings.h"
 #include "cuda/twin/kernels.h"
 #include "cuda/twin/memory.h"
@@ -19,11 +19,8 @@ void* translate(const void* address, uint32_t bytes, bool write) {
   const auto where = reinterpret_cast<uint64_t>(address);
   std::byte* found = memory().reach(running_device, where, bytes);
   if (found == nullptr) {
-    std::ostringstream text;
-    text << (write ? "a write of " : "a read of ") << bytes << " bytes at " << address
-         << ", which device " << running_device << " may not touch: " << memory().describe(where)
-         << "; SLIMCCL_EMULATED_SEED=" << settings().seed;
-    twin::fail(text.str());
+    twin::fail(memory().refusal(running_device, where, bytes, write) +
+               "; SLIMCCL_EMULATED_SEED=" + std::to_string(settings().seed));
   }
   return found;
 }
@@ -33,7 +30,8 @@ void* translate(const void* address, uint32_t bytes, bool write) {
 size_t twin_parameter_bytes() { return sizeof(quant::FoldBatch); }
 
 void check_twin(const std::string& kernel, const LaunchShape& shape, const void* parameters) {
-  if (const char* why = twin::unavailable()) fault(std::string("no source twin here: ") + why);
+  const char* why = settings().kernels == KernelsBy::kTwin ? twin::unavailable() : nullptr;
+  if (why != nullptr) fault(std::string("no source twin here: ") + why);
   const auto& names = quant::kFoldKernels;
   if (std::find(std::begin(names), std::end(names), kernel) == std::end(names)) {
     fault("kernel " + kernel + " has no source twin");
@@ -48,12 +46,18 @@ void check_twin(const std::string& kernel, const LaunchShape& shape, const void*
   }
 }
 
-void run_twin_on(int device, const std::string& kernel, const void* parameters,
+void run_kernel_on(int device, const std::string& kernel, const void* parameters,
+                   std::mt19937& random) {
+  quant::FoldBatch batch;
+  std::memcpy(&batch, parameters, sizeof(batch));
+  if (settings().kernels == KernelsBy::kRows) return run_rows_on(device, kernel, batch);
+  run_twin_on(device, kernel, batch, random);
+}
+
+void run_twin_on(int device, const std::string& kernel, const quant::FoldBatch& batch,
                  std::mt19937& random) {
   running_device = device;
   twin::set_translation(translate);
-  quant::FoldBatch batch;
-  std::memcpy(&batch, parameters, sizeof(batch));
   const bool backward = random() % 2 == 1;
   twin::run_twin(kernel, batch, backward ? twin::WarpOrder::kBackward : twin::WarpOrder::kForward);
 }

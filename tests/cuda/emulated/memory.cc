@@ -173,6 +173,13 @@ std::string Memory::describe(uint64_t address) const {
   return text.str();
 }
 
+std::string Memory::refusal(int device, uint64_t address, size_t bytes, bool write) const {
+  std::ostringstream text;
+  text << (write ? "a write of " : "a read of ") << bytes << " bytes at 0x" << std::hex << address
+       << std::dec << ", which device " << device << " may not touch: " << describe(address);
+  return text.str();
+}
+
 Memory& memory() {
   static Memory& only = *new Memory;
   return only;

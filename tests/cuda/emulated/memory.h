@@ -50,6 +50,8 @@ class Memory {
   [[nodiscard]] bool is_pinned(const void* memory, size_t bytes) const;
   [[nodiscard]] int device_of(uint64_t address) const;  // whose live memory it is; -1: nobody's
   [[nodiscard]] std::string describe(uint64_t address) const;  // what lies there or nearest to it
+  // What to say where reach() finds nothing.
+  [[nodiscard]] std::string refusal(int device, uint64_t address, size_t bytes, bool write) const;
 
  private:
   struct Device {

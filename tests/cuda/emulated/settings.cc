@@ -13,6 +13,21 @@ void read(const char* variable, Number& value) {
   if (text != nullptr && *text != 0) value = static_cast<Number>(std::strtoull(text, nullptr, 0));
 }
 
+[[noreturn]] void abort_with(const std::string& text, uint32_t seed) {
+  std::fprintf(stderr, "emulated CUDA: %s\nemulated CUDA: SLIMCCL_EMULATED_SEED=%u\n", text.c_str(),
+               seed);
+  std::fflush(stderr);
+  std::abort();
+}
+
+KernelsBy read_kernels(uint32_t seed) {
+  const char* text = std::getenv("SLIMCCL_EMULATED_KERNELS");
+  const std::string value = text != nullptr ? text : "";
+  if (value.empty() || value == "twin") return KernelsBy::kTwin;
+  if (value == "rows") return KernelsBy::kRows;
+  abort_with("SLIMCCL_EMULATED_KERNELS=" + value + ": expected twin or rows", seed);
+}
+
 Settings read_settings() {
   Settings read_here;
   read("SLIMCCL_EMULATED_DEVICES", read_here.devices);
@@ -26,6 +41,7 @@ Settings read_settings() {
   read("SLIMCCL_EMULATED_DELAY_US", read_here.delay_us);
   read("SLIMCCL_EMULATED_DEADLINE_S", read_here.deadline_s);
   read("RANK", read_here.rank);
+  read_here.kernels = read_kernels(read_here.seed);
   const char* fail = std::getenv("SLIMCCL_EMULATED_FAIL");
   if (fail != nullptr) read_here.fail = fail;
   return read_here;
@@ -38,11 +54,6 @@ const Settings& settings() {
   return read_once;
 }
 
-void fault(const std::string& text) {
-  std::fprintf(stderr, "emulated CUDA: %s\nemulated CUDA: SLIMCCL_EMULATED_SEED=%u\n", text.c_str(),
-               settings().seed);
-  std::fflush(stderr);
-  std::abort();
-}
+void fault(const std::string& text) { abort_with(text, settings().seed); }
 
 }  // namespace slimccl::emulated

@@ -9,6 +9,9 @@
 
 namespace slimccl::emulated {
 
+// What runs our kernels: their source twin, which is strict, or host rows, which are fast.
+enum class KernelsBy : uint8_t { kTwin, kRows };
+
 struct Settings {
   int devices = 2;                        // SLIMCCL_EMULATED_DEVICES
   int capability = 90;                    // SLIMCCL_EMULATED_CAPABILITY: 80 is sm_80
@@ -17,6 +20,7 @@ struct Settings {
   uint32_t seed = 0;                      // SLIMCCL_EMULATED_SEED; random unless given
   int delay_us = 2000;  // SLIMCCL_EMULATED_DELAY_US: the longest delay of a stream's next operation
   int deadline_s = 60;  // SLIMCCL_EMULATED_DEADLINE_S: a longer wait is a deadlock
+  KernelsBy kernels = KernelsBy::kTwin;  // SLIMCCL_EMULATED_KERNELS: twin or rows
   // SLIMCCL_EMULATED_FAIL=NAME:N:RESULT: the n-th call of NAME returns RESULT. NAME:N:RESULT:RANK:
   // in the process of this RANK only.
   std::string fail;

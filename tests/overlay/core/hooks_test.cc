@@ -211,6 +211,21 @@ TEST(OverlayHooks, AnIdWithoutATagIsExactAtOnce) {
   EXPECT_THAT(text, HasSubstr("WARN overlay: 4 ranks: the unique id has no tag of SlimCCL"));
 }
 
+TEST(OverlayHooks, AnIdWithoutATagIsToldOnceByProcessesThatHaveNoRank0) {
+  const std::string text = in_process([] {
+    const Core core;
+    for (int i = 0; i < 2; ++i) {
+      ncclComm_t comm = nullptr;
+      EXPECT_EQ(core.hooks->CommInitRank(&core.real, &comm, 4, {}, 2), ncclSuccess);
+      EXPECT_EQ(core.hooks->CommDestroy(&core.real, comm), ncclSuccess);
+    }
+  });
+  const std::string_view warning = "WARN overlay: 4 ranks: the unique id has no tag of SlimCCL";
+  const size_t first = text.find(warning);
+  ASSERT_NE(first, std::string::npos) << text;
+  EXPECT_EQ(text.find(warning, first + 1), std::string::npos) << text;
+}
+
 TEST(OverlayHooks, AFailedInitLeavesNothing) {
   in_process([] {
     const Core core;
@@ -278,6 +293,11 @@ TEST(OverlayHooks, WriteTheReportAsked) {
     ncclComm_t comms[2];
     EXPECT_EQ(core.hooks->CommInitAll(&core.real, comms, 2, nullptr), ncclSuccess);
     EXPECT_EQ(core.all_reduce(comms[0]), ncclSuccess);
+    EXPECT_EQ(core.hooks->Step(), ncclSuccess);
+    for (int pause = 0; pause < 2; ++pause) {
+      EXPECT_EQ(core.hooks->Pause(), ncclSuccess);
+      EXPECT_EQ(core.hooks->Resume(), ncclSuccess);
+    }
     EXPECT_EQ(core.hooks->CommDestroy(&core.real, comms[0]), ncclSuccess);
   });
   FILE* file = fopen(path, "r");
@@ -285,7 +305,7 @@ TEST(OverlayHooks, WriteTheReportAsked) {
   EXPECT_GT(fread(text, 1, sizeof text - 1, file), 0u);
   fclose(file);
   unlink(path);
-  EXPECT_THAT(text, HasSubstr("\"made\": 2"));
+  EXPECT_THAT(text, HasSubstr("\"made\": 2, \"steps\": 1, \"pauses\": 2"));
   EXPECT_THAT(text, HasSubstr("\"calls\": {\"all_reduce\": {\"profile exact\": 1}}"));
 }
 

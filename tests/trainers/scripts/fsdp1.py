@@ -2,9 +2,9 @@
 import functools
 
 import gpt
-import torch
 from torch.distributed.fsdp import FullyShardedDataParallel, MixedPrecision
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
+import torch
 
 chosen = gpt.options()
 device = gpt.start(chosen)
@@ -14,13 +14,15 @@ if chosen.bf16:
     shard = functools.partial(shard, mixed_precision=MixedPrecision(
         param_dtype=torch.bfloat16, reduce_dtype=gpt.reduce_dtype(chosen),
         buffer_dtype=torch.bfloat16))
-model = shard(gpt.GPT(chosen.width, chosen.blocks))
-optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-for step, text in enumerate(gpt.batches(chosen, device)):
-    loss = gpt.loss_of(model, text)
+model = shard(gpt.model_of(chosen))
+optimizer = gpt.optimizer_of(model.parameters())
+for step, words in enumerate(gpt.batches(chosen, device)):
+    gpt.set_rate(chosen, step, optimizer)
+    loss = gpt.loss_of(model, words)
     loss.backward()
     model.clip_grad_norm_(1.0)
     optimizer.step()
     optimizer.zero_grad()
     gpt.report(step, loss)
+gpt.validate(model, chosen, device)
 gpt.finish(model.parameters())

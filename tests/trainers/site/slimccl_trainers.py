@@ -38,3 +38,7 @@ def start():
     torch.backends.cuda.enable_mem_efficient_sdp(False)
     torch.backends.cuda.enable_cudnn_sdp(False)
     torch.backends.cudnn.enabled = False
+    if os.environ.get("TRAINERS_GRADIENTS") == "ds4":
+        import slimccl_control
+
+        slimccl_control.start()

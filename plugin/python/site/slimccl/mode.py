@@ -1,0 +1,49 @@
+"""What slimccl-run tells the processes under it: SLIMCCL_RUN, words joined by commas. Without it
+our hooks do nothing."""
+import os
+
+VARIABLE, PROFILE = "SLIMCCL_RUN", "SLIMCCL_PROFILE"
+hooked = False  # start() has installed all hooks in this process
+
+
+def text(profile, allow_inactive=False, verbose=False):
+    words = ["on", f"profile={profile}"]
+    words += ["allow-inactive"] if allow_inactive else []
+    words += ["verbose"] if verbose else []
+    return ",".join(words)
+
+
+def has(word):
+    return word in os.environ.get(VARIABLE, "").split(",")
+
+
+def profile():
+    """What slimccl-run was asked for; None without it."""
+    words = os.environ.get(VARIABLE, "").split(",")
+    return next((word[8:] for word in words if word.startswith("profile=")), None)
+
+
+def engage():
+    """Before the core reads its settings. SLIMCCL_PROFILE is not set where slimccl-run starts the
+    command: a process without hooks, which would round its checkpoints, stays exact."""
+    if hooked and profile():
+        os.environ.setdefault(PROFILE, profile())
+
+
+def remember(word):
+    """For this process and those that it starts."""
+    os.environ[VARIABLE] = ",".join([os.environ.get(VARIABLE, "on"), word])
+
+
+def say(what):
+    """A line of stderr, whole even when many ranks write."""
+    try:
+        os.write(2, f"slimccl-run: {what}\n".encode(errors="replace"))
+    except OSError:
+        pass  # nobody listens
+
+
+def of_rank_0(what, rank=None):
+    """The same of one rank for all: where no launcher told a rank, of every process."""
+    if str(os.environ.get("RANK", "0") if rank in (None, -1) else rank) == "0":
+        say(what)

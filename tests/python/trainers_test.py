@@ -1,0 +1,152 @@
+#!/usr/bin/python3
+"""slimccl-run in front of real trainers on emulated GPUs of two pretend nodes: ranks and steps are
+counted, and what is saved under zeropp has the bits that an exact run saves."""
+import glob
+import os
+import re
+import sys
+import unittest
+
+import paths
+
+sys.path.insert(0, os.path.join(paths.ROOT, "tests", "trainers"))
+import torchrun  # noqa: E402
+
+RANKS = 4
+LAUNCHER = os.path.join(paths.PLUGIN, "slimccl-run")
+CHECKPOINTS = os.path.join(paths.HERE, "scripts", "checkpoints")
+COUNTED = re.compile(r"^slimccl-run: (\d of \d ranks are active.*)$", re.M)
+
+
+def require(kind=None):
+    """Skips the test if a trainer cannot be run here, or fails it where it must be possible."""
+    reason = torchrun.missing()
+    deepspeed = os.path.join(torchrun.MADE, "venv/lib/python3*/site-packages/deepspeed")
+    if not reason and kind == "zero3" and not glob.glob(deepspeed):
+        reason = "no DeepSpeed here: ./dev trainers setup fetches it"
+    if reason and os.environ.get("TRAINERS_REQUIRED"):
+        raise RuntimeError(reason)
+    if reason:
+        raise unittest.SkipTest(reason)
+
+
+class Launched(unittest.TestCase):
+    """One host pretends the nodes, each with a torchrun of its own."""
+
+    def launch(self, trainer, name, *arguments, options="", kind=None, launched=None, env=None,
+               nodes="2x2"):
+        """The run, and the reports of its ranks."""
+        require(kind)
+        self.folder = paths.at(name)
+        done = torchrun.run(
+            trainer, arguments, f"python-{name}", launched=launched, nodes=nodes,
+            env={**torchrun.FAST, **(env or {})},
+            launcher=f"{sys.executable} {LAUNCHER} --report {self.folder}/report.json {options}")
+        print(f"   {name}: {done.seconds:.1f} s", flush=True)
+        return done, list(torchrun.read_reports(f"{self.folder}/report-%p.json"))
+
+    def calls(self, reports, reason):
+        return sum(by_reason.get(reason, 0) for report in reports
+                   for by_reason in report["total"]["calls"].values())
+
+
+class Ranks(Launched):
+    def test_all_are_counted_and_their_steps(self):
+        done, reports = self.launch("fsdp2", "all", "--steps", "3")
+        self.assertEqual(COUNTED.findall(done.text), ["4 of 4 ranks are active, profile auto"])
+        self.assertIn("ranks are active", done.ranks[0], "rank 0 tells")
+        self.assertEqual([report["steps"] for report in reports], [3] * RANKS)
+        self.assertEqual([report["pauses"] for report in reports], [0] * RANKS)
+        self.assertNotIn("is not a setting", done.text)
+
+    def test_verbose_says_what_is_paused(self):
+        done, _ = self.launch("fsdp2", "verbose", "--steps", "1", options="--verbose", nodes="1x2")
+        for name in ("distributed_c10d", "DTensor.full_tensor",
+                     "fully_sharded_data_parallel.FullyShardedDataParallel.state_dict"):
+            self.assertEqual(name in done.text, name != "distributed_c10d", name)
+
+    def test_a_node_without_slimccl_run_is_named(self):
+        done, reports = self.launch("fsdp2", "half", "--steps", "2", launched=[0],
+                                    env={"SLIMCCL_AGREE_S": 2})
+        self.assertEqual(len(reports), 2)
+        self.assertEqual(COUNTED.findall(done.text), [
+            "2 of 4 ranks are active, profile auto; not: ranks 2-3 (no word from them: started "
+            "without slimccl-run)"])
+
+    def test_the_node_of_rank_0_without_slimccl_run(self):
+        done, reports = self.launch("fsdp2", "other-half", "--steps", "2", launched=[1],
+                                    env={"SLIMCCL_AGREE_S": 2})
+        self.assertEqual(len(COUNTED.findall(done.text)), 1)
+        self.assertIn("not: ranks 0-1 (no word from them", done.text)
+
+    def test_an_overlay_that_is_off_is_named(self):
+        done, _ = self.launch("fsdp2", "off", "--steps", "2", env={"SLIMCCL_OVERLAY": "off"})
+        self.assertRegex(COUNTED.findall(done.text)[0], r"^0 of 4 ranks are active; not: ranks 0-3 "
+                                                        r"\(host \S+: SLIMCCL_OVERLAY is off\)$")
+
+    def test_a_group_that_a_device_mesh_makes(self):
+        done, _ = self.launch(os.path.join(paths.HERE, "scripts", "mesh"), "mesh", nodes="1x2")
+        self.assertEqual(COUNTED.findall(done.text), ["2 of 2 ranks are active, profile auto"])
+
+
+class Saved(Launched):
+    """What scripts/checkpoints.py saves in every way of a framework."""
+
+    kernels = True
+
+    def save(self, kind, profile):
+        name = f"{kind}-{profile}"
+        done, reports = self.launch(CHECKPOINTS, name, kind, paths.at(name, "saved"), kind=kind,
+                                    options=f"--profile {profile}")
+        self.assertEqual(len(reports), RANKS)
+        rank_0 = done.ranks[0]
+        digests = dict(re.findall(r"^digest (.*) (\w{64})$", rank_0, re.M))
+        pauses = {name: int(count) for name, count in
+                  re.findall(r"^pauses (.*) (\d+)$", rank_0, re.M)}
+        return digests, pauses, reports
+
+    def check(self, kind, pauses, loaded):
+        """`pauses` of each call; `loaded`: what must equal what it was loaded from."""
+        if not self.kernels:
+            self.skipTest("built without nvcc, so there are no kernels, and nothing is compressed")
+        exact, _, reports = self.save(kind, "exact")
+        self.assertEqual(self.calls(reports, "compressed"), 0)
+        digests, seen, reports = self.save(kind, "zeropp")
+        self.assertEqual(seen, pauses)
+        self.assertGreater(self.calls(reports, "compressed"), 0, "training is to be compressed")
+        self.assertGreater(self.calls(reports, "paused"), 0)
+        self.assertEqual([report["pauses"] for report in reports], [sum(pauses.values())] * RANKS)
+        self.assertEqual([report["steps"] for report in reports], [2] * RANKS)
+        first = next(iter(loaded))
+        for name in exact:
+            if name in loaded:
+                self.assertEqual(digests[name], exact[first], name)
+            self.assertEqual(digests[name], exact[name], name)
+
+    def test_fsdp1(self):
+        self.check("fsdp1", {
+            "state_dict": 1, "optim_state_dict": 1, "load_state_dict": 1, "state_dict again": 1,
+            "a plain module": 0, "summon_full_params": 2}, ["state_dict", "state_dict again"])
+
+    def test_fsdp2(self):
+        self.check("fsdp2", {
+            "get_model_state_dict": 1, "full_tensor": 1, "get_optimizer_state_dict": 1,
+            "get_state_dict": 1, "set_model_state_dict": 1, "get_model_state_dict again": 1,
+            "save": 1, "load": 1, "get_model_state_dict loaded": 1, "async_save": 1,
+            "async_save in the background": 0},
+            ["get_model_state_dict", "get_model_state_dict again", "get_model_state_dict loaded"])
+
+    def test_zero3(self):
+        self.check("zero3", {
+            "GatheredParameters": 2, "save_16bit_model": 1, "save_checkpoint": 1,
+            "load_checkpoint": 1, "GatheredParameters loaded": 2},
+            ["GatheredParameters", "GatheredParameters loaded"])
+
+
+if __name__ == "__main__":
+    if not os.path.exists(paths.PRELOAD):
+        print(f"SKIPPED: {paths.PRELOAD} is not built")
+        sys.exit(77)
+    Saved.kernels = "no-kernels" not in sys.argv
+    sys.argv = [word for word in sys.argv if word not in ("kernels", "no-kernels")]
+    paths.harness.main()

@@ -1,0 +1,63 @@
+"""The control of the loss measurement: gradients as DeepSpeed's INT4 rule (qgZ) would deliver them.
+
+Every rank's values go through the rule before the exact sum in the node, every node's sums before
+the exact sum of nodes. tests/quant/deepspeed.h states the rule. It moves more bytes, not fewer.
+"""
+import os
+
+GROUP = 2048  # elements under one scale
+
+
+def through_ds4(values):
+    """What the receiver of `values` decodes, in fp32. A whole number of groups, or padded to one."""
+    import torch
+
+    flat = values.detach().float().flatten()
+    rows = torch.nn.functional.pad(flat, (0, -len(flat) % GROUP)).view(-1, GROUP)
+    largest = rows.abs().amax(1, keepdim=True)
+    scale = torch.where(largest == 0, torch.ones_like(largest), 8 / largest)
+    return ((rows * scale).round().clamp(-8, 7) / scale).flatten()[:len(flat)].view(values.shape)
+
+
+class Nodes:
+    """The group of this rank's node, made by all ranks at the first use."""
+
+    group = None
+
+    @classmethod
+    def of_this_rank(cls):
+        import torch.distributed as dist
+
+        if cls.group is None:
+            local = int(os.environ["LOCAL_WORLD_SIZE"])
+            for first in range(0, dist.get_world_size(), local):
+                group = dist.new_group(range(first, first + local))
+                if first <= dist.get_rank() < first + local:
+                    cls.group = group
+        return cls.group
+
+
+def start():
+    """Puts the rule into torch.distributed.reduce_scatter_tensor."""
+    import torch.distributed as dist
+
+    exact = dist.reduce_scatter_tensor
+
+    def reduce_scatter_tensor(output, input, op=dist.ReduceOp.SUM, group=None, async_op=False):
+        ranks = dist.get_world_size()
+        if dist.get_world_size(group) != ranks:
+            raise RuntimeError("the control is for reduce-scatters of all ranks")
+        average = op == dist.ReduceOp.AVG
+        slices = input.view(ranks, -1)  # one a destination: each is a message of its own
+        sums = through_ds4(slices.float() / ranks if average else slices)
+        dist.all_reduce(sums, group=Nodes.of_this_rank())
+        sums = through_ds4(sums)
+        if int(os.environ["LOCAL_RANK"]) != 0:
+            sums.zero_()  # one rank speaks for its node
+        summed = sums.new_empty(output.shape)
+        exact(summed, sums.view(-1))
+        output.copy_(summed)
+        # Again, for something that the caller can wait for.
+        return exact(summed, sums.view(-1), async_op=True) if async_op else None
+
+    dist.reduce_scatter_tensor = reduce_scatter_tensor
