@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 NOTHING = "0 bytes between nodes"
+OPS = ("all_gather", "reduce_scatter", "all_reduce")
 
 
 @dataclass(frozen=True)

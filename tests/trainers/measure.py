@@ -3,15 +3,15 @@ A run that was made already, with the same libraries and scripts, is read again.
 import collections
 import glob
 import hashlib
-import json
 import os
 import re
 import statistics
 import subprocess
 
 import meter
+import rows
 import torchrun
-from catalogue import TRAINERS
+from catalogue import OPS, TRAINERS
 
 launch = torchrun.launch
 
@@ -21,7 +21,6 @@ SETTLED = 46  # the step from which on bytes and seconds count: `auto` has its e
 RATE = "1gbit"
 MEDDLING = ("SLIMCCL_", "VENDOR_SLIMCCL_", "NCCL_", "TRAINERS_GRADIENTS")
 HARMLESS = ("SLIMCCL_ROOT", "SLIMCCL_BUILD", "SLIMCCL_CACHE")
-OPS = ("all_gather", "reduce_scatter", "all_reduce")
 FOLDER = os.path.join(torchrun.MADE, "measured")
 SECONDS = re.compile(r"^step \d+ loss .* in (\S+) s$", re.M)
 VALIDATION = re.compile(r"^validation loss (\S+) ", re.M)
@@ -106,22 +105,28 @@ def traffic(reports):
     return found
 
 
-def run_now(name, nodes, profile, seed, steps, rate):
-    trainer = TRAINERS[name]
-    run_name = "measured-" + key(name, nodes, profile, seed, steps)
+def metered_run(trainer, arguments, name, nodes, profile, rate, on_step=None):
+    """(the run, its meter, its ranks' reports), on a cluster of its own."""
     count = int(nodes.split("x")[0])
-    pattern = os.path.join(torchrun.MADE, "runs", run_name, "report-%p.json")
-    arguments = ["--steps", steps, "--seed", seed, "--width", WIDTH, *trainer.arguments]
+    folder = os.path.join(torchrun.MADE, "runs", name)
+    pattern = os.path.join(folder, "report-%p.json")
     preload = torchrun.PRELOAD if profile not in ("none", "ds4") else None
     cluster = f"m{os.getpid()}"
     launch.cluster_up(cluster, count, rate)
     try:
-        with meter.Meter(cluster, count, os.path.join(torchrun.MADE, "runs", run_name)) as metered:
-            done = torchrun.run(trainer.script, arguments, run_name, nodes, cluster, preload,
+        with meter.Meter(cluster, count, folder, on_step) as metered:
+            done = torchrun.run(trainer.script, arguments, name, nodes, cluster, preload,
                                 environment(trainer, profile, pattern), timeout=900)
     finally:
         launch.cluster(cluster, "down")
-    return record_of(done, metered, list(torchrun.read_reports(pattern)), steps)
+    return done, metered, list(torchrun.read_reports(pattern))
+
+
+def run_now(name, nodes, profile, seed, steps, rate):
+    trainer = TRAINERS[name]
+    arguments = ["--steps", steps, "--seed", seed, "--width", WIDTH, *trainer.arguments]
+    run_name = "measured-" + key(name, nodes, profile, seed, steps)
+    return record_of(*metered_run(trainer, arguments, run_name, nodes, profile, rate), steps)
 
 
 def settled_of(steps):
@@ -163,16 +168,12 @@ def measured(name, nodes="2x2", profile="none", seed=0, steps=STEPS, rate=RATE):
     """(the record, whether it was made just now)"""
     path = os.path.join(FOLDER, key(name, nodes, profile, seed, steps) + ".json")
     if os.path.exists(path):
-        with open(path, encoding="utf-8") as file:
-            record = json.load(file)
+        record = rows.read(path)
         if holds(record, TRAINERS[name], steps):
             return record, False
     print_of_now = fingerprint(TRAINERS[name])
     record = {"trainer": name, "nodes": nodes, "profile": profile, "seed": seed, "steps": steps,
               "rate": rate, **run_now(name, nodes, profile, seed, steps, rate),
               "fingerprint": print_of_now, "commit": commit()}
-    os.makedirs(FOLDER, exist_ok=True)
-    with open(path + ".new", "w", encoding="utf-8") as file:
-        json.dump(record, file, indent=1)
-    os.rename(path + ".new", path)
+    rows.write(path, **record)
     return record, True

@@ -2,9 +2,8 @@
 import json
 import os
 
-from catalogue import NOTHING, TRAINERS
+from catalogue import NOTHING, OPS, TRAINERS
 
-OPS = ("all_gather", "reduce_scatter", "all_reduce")
 # Why a call may stay exact where nothing is asked to cross between nodes,
 IN_NODE = {"one node", "under the floor", "type", "operation"}
 # and where something is: flags and the like. Whatever else is exact was left out by mistake.

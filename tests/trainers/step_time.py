@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 """./dev trainers time: a step of FSDP2 (bf16 parameters, gradients reduced in fp32) at 1 Gbit/s between
-two nodes, with and without the overlay. The runs take turns; medians; two gates. ./dev demo shows it.
+two nodes, with and without the overlay. The runs take turns; medians; three gates. ./dev demo shows it.
 
-An emulated GPU computes on a core, so there is a rank for each core, two at least. The batch is one
+An emulated GPU computes on a core, so there is a rank for each core: one or two a node. The batch is one
 sequence a rank, so that the network is what a step waits for, as where SlimCCL is meant for."""
 import os
 import signal
@@ -11,7 +11,6 @@ import sys
 
 import gates
 import measure
-import meter
 import rows
 import torchrun
 
@@ -29,26 +28,15 @@ def topology():
 
 def one_run(profile, nodes, on_step):
     """What one run printed and sent."""
-    name = f"time-{profile}"
-    folder = os.path.join(torchrun.MADE, "runs", name)
-    report = os.path.join(folder, "report-%p.json")
-    cluster = f"s{os.getpid()}"
-    torchrun.launch.cluster_up(cluster, NODES, RATE)
-    try:
-        with meter.Meter(cluster, NODES, folder, on_step) as metered:
-            done = torchrun.run("fsdp2", ARGUMENTS, name, nodes, cluster,
-                                torchrun.PRELOAD if profile != "none" else None,
-                                measure.environment(measure.TRAINERS["fsdp2"], profile, report))
-    finally:
-        torchrun.launch.cluster(cluster, "down")
-    reports = list(torchrun.read_reports(report))
+    done, metered, reports = measure.metered_run(
+        measure.TRAINERS["fsdp2"], ARGUMENTS, f"time-{profile}", nodes, profile, RATE, on_step)
     traffic = measure.traffic(reports)
     compressed = sum(traffic[op]["compressed_elements"] for op in rows.OPS)
     if bool(compressed) != (profile != "none"):
-        raise torchrun.Failed(f"{folder}: {compressed} elements crossed compressed, profile {profile}")
+        raise torchrun.Failed(f"{done.folder}: {compressed} elements crossed compressed, profile {profile}")
     sent = metered.per_step(WARM_UP, STEPS - 1)
     if not sent or len(done.losses) != STEPS:
-        raise torchrun.Failed(f"{folder}: {len(done.losses)} of {STEPS} steps were seen, {sent} bytes each")
+        raise torchrun.Failed(f"{done.folder}: {len(done.losses)} of {STEPS} steps were seen, {sent} bytes each")
     return {
         "seconds": statistics.median(
             float(one) for one in measure.SECONDS.findall(done.ranks[0])[WARM_UP:]),
