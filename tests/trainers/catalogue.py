@@ -4,6 +4,11 @@ from dataclasses import dataclass, field
 
 NOTHING = "0 bytes between nodes"
 OPS = ("all_gather", "reduce_scatter", "all_reduce")
+# Runs without the overlay whose gradients go through DeepSpeed's INT4 rule: how many elements are
+# under one scale. DeepSpeed makes groups as long as a matrix's shorter side: 256 in this model, 2048
+# in one that is 2048 wide.
+CONTROLS = {"ds4": 256, "ds4-2048": 2048}
+WITHOUT_OVERLAY = ("none", *CONTROLS)
 
 
 @dataclass(frozen=True)

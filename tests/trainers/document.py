@@ -4,7 +4,7 @@ committed results, docs/trainers.json, say."""
 import os
 
 import rows
-from catalogue import NOTHING, TRAINERS
+from catalogue import CONTROLS, NOTHING, TRAINERS
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PATH = os.path.join(ROOT, "docs", "trainers.md")
@@ -48,7 +48,7 @@ def results(found):
              " | loss, exact | beside exact |", "|" + "---|" * 11]
     groups = {}
     for row in found:
-        if row["profile"] not in ("exact", "ds4"):
+        if row["profile"] not in ("exact", *CONTROLS):
             key = row["trainer"], row["nodes"], row["ranks_per_node"], row["profile"]
             groups.setdefault(key, []).append(row)
     for (trainer, nodes, ranks, profile), seeds in groups.items():

@@ -2,6 +2,7 @@
 import statistics
 
 import rows
+from catalogue import CONTROLS
 
 SEED_LOSS, MEAN_LOSS = 0.01, 0.005  # the most that a loss may be worse than exact
 LEARNED = 0.6  # of the first loss: the exact run's last one must be below
@@ -25,7 +26,7 @@ def name_of(row):
 
 def of_row(gates, row):
     name = name_of(row)
-    if row["profile"] == "ds4":
+    if row["profile"] in CONTROLS:
         gates.add(name, "the control changed the gradients: other losses than the exact run's",
                   not row["identical"], not row["identical"])
         return
@@ -57,11 +58,12 @@ def of_seeds(gates, all_rows):
         mean = statistics.mean(losses)
         name = f"{trainer} {nodes} {profile}, mean of {len(losses)} seeds"
         gates.add(name, f"loss at most {MEAN_LOSS:+.1%}", round(mean, 5), mean <= MEAN_LOSS)
-        control = groups.get((trainer, nodes, "ds4"), [])
-        if len(control) == len(losses):
-            worse = statistics.mean(control)
-            gates.add(name, f"DeepSpeed's INT4 rule is worse: {worse:+.3%}", round(mean, 5),
-                      worse > mean)
+        for profile, size in CONTROLS.items():
+            control = groups.get((trainer, nodes, profile), [])
+            if len(control) == len(losses):
+                worse = statistics.mean(control)
+                gates.add(name, f"DeepSpeed's INT4 rule in groups of {size} is worse: {worse:+.3%}",
+                          round(mean, 5), worse > mean)
 
 
 def of_settled_bytes(gates, all_rows):

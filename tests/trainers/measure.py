@@ -1,8 +1,10 @@
 """One measured run of a trainer of the catalogue: loss, bytes, time, and what the overlay reports.
 A run that was made already, with the same libraries and scripts, is read again."""
 import collections
+import contextlib
 import glob
 import hashlib
+import itertools
 import os
 import re
 import statistics
@@ -11,7 +13,7 @@ import subprocess
 import meter
 import rows
 import torchrun
-from catalogue import OPS, TRAINERS
+from catalogue import CONTROLS, OPS, TRAINERS, WITHOUT_OVERLAY
 
 launch = torchrun.launch
 
@@ -19,11 +21,13 @@ WIDTH = 256  # so that every unit's share of 8 ranks is over the floor of 65536 
 STEPS = 60
 SETTLED = 46  # the step from which on bytes and seconds count: `auto` has its evidence by then
 RATE = "1gbit"
-MEDDLING = ("SLIMCCL_", "VENDOR_SLIMCCL_", "NCCL_", "TRAINERS_GRADIENTS")
+MEDDLING = ("SLIMCCL_", "VENDOR_SLIMCCL_", "NCCL_", "TRAINERS_DS4_GROUP", "LD_PRELOAD", "UCX_",
+            "TORCH_", "DS_")
 HARMLESS = ("SLIMCCL_ROOT", "SLIMCCL_BUILD", "SLIMCCL_CACHE")
 FOLDER = os.path.join(torchrun.MADE, "measured")
 SECONDS = re.compile(r"^step \d+ loss .* in (\S+) s$", re.M)
 VALIDATION = re.compile(r"^validation loss (\S+) ", re.M)
+NUMBERS = itertools.count(1)
 
 
 def files_that_matter(script):
@@ -36,11 +40,13 @@ def files_that_matter(script):
     for library, folders in torchrun.LIBRARIES.items():
         found += [path for folder in folders.split(":")
                   for path in glob.glob(os.path.join(folder, library))]
-    return scripts + sorted(sites) + found
+    packages = os.path.join(torchrun.HERE, "requirements.txt")
+    return [packages, *scripts, *sorted(sites), *found]
 
 
 def fingerprint(trainer):
-    digest = hashlib.sha256(repr((trainer.arguments, trainer.rules, WIDTH)).encode())
+    settings = [environment(trainer, profile, "") for profile in ("zeropp", *CONTROLS)]
+    digest = hashlib.sha256(repr((trainer.arguments, trainer.rules, WIDTH, settings)).encode())
     for path in files_that_matter(trainer.script):
         with open(path, "rb") as file:
             digest.update(file.read())
@@ -77,8 +83,8 @@ def key(name, nodes, profile, seed, steps):
 def environment(trainer, profile, report):
     """Kernels by the host's rows, and no delays: the run is for numbers, not for the emulator."""
     variables = dict(torchrun.FAST)
-    if profile == "ds4":  # the control: exact calls, gradients by DeepSpeed's rule
-        return {**variables, "TRAINERS_GRADIENTS": "ds4"}
+    if profile in CONTROLS:
+        return {**variables, "TRAINERS_DS4_GROUP": CONTROLS[profile]}
     if profile != "none":
         variables.update(SLIMCCL_PROFILE=profile, SLIMCCL_REPORT=report, SLIMCCL_NET_GBITS=1)
     if trainer.rules and profile != "none":
@@ -105,21 +111,34 @@ def traffic(reports):
     return found
 
 
+@contextlib.contextmanager
+def own_cluster(count, rate):
+    """Its name: another one each time, so that one that does not go down is in nobody's way."""
+    name = f"m{os.getpid()}-{next(NUMBERS)}"
+    launch.cluster_up(name, count, rate)
+    try:
+        yield name
+    finally:
+        try:
+            launch.cluster(name, "down")
+        except subprocess.SubprocessError as error:
+            print(f"WARN trainers: {error}; it goes away with this process", flush=True)
+
+
 def metered_run(trainer, arguments, name, nodes, profile, rate, on_step=None):
     """(the run, its meter, its ranks' reports), on a cluster of its own."""
     count = int(nodes.split("x")[0])
     folder = os.path.join(torchrun.MADE, "runs", name)
     pattern = os.path.join(folder, "report-%p.json")
-    preload = torchrun.PRELOAD if profile not in ("none", "ds4") else None
-    cluster = f"m{os.getpid()}"
-    launch.cluster_up(cluster, count, rate)
+    preload = None if profile in WITHOUT_OVERLAY else torchrun.PRELOAD
     try:
-        with meter.Meter(cluster, count, folder, on_step) as metered:
+        with own_cluster(count, rate) as cluster, \
+                meter.Meter(cluster, count, folder, on_step) as metered:
             done = torchrun.run(trainer.script, arguments, name, nodes, cluster, preload,
                                 environment(trainer, profile, pattern), timeout=900)
-    finally:
-        launch.cluster(cluster, "down")
-    return done, metered, list(torchrun.read_reports(pattern))
+        return done, metered, list(torchrun.read_reports(pattern))
+    except (subprocess.SubprocessError, OSError, ValueError) as error:
+        raise torchrun.Failed(f"{name}: {error}; what there is of it: {folder}") from error
 
 
 def run_now(name, nodes, profile, seed, steps, rate):
@@ -142,12 +161,15 @@ def record_of(done, metered, reports, steps):
                               done)
     if len(set(map(tuple, done.losses_by_rank))) != 1:
         raise torchrun.Failed(f"{done.folder}: ranks report different losses", done)
+    validation = VALIDATION.findall(done.ranks[0])
+    if len(validation) != 1:
+        raise torchrun.Failed(f"{done.folder}: {len(validation)} validation losses, not one", done)
     sent = metered.per_step(settled, steps - 1)
     if not sent:
         raise torchrun.Failed(f"{done.folder}: no bytes were metered at step {settled} or the last",
                               done)
     return {
-        "losses": done.losses, "loss": float.fromhex(VALIDATION.findall(done.ranks[0])[0]),
+        "losses": done.losses, "loss": float.fromhex(validation[0]),
         "parameters": done.parameters[0],
         "ranks_active": sum(report["made"] > 0 for report in reports),
         "settled": settled, "bytes_per_step": sent,
@@ -156,12 +178,11 @@ def record_of(done, metered, reports, steps):
     }
 
 
-def holds(record, trainer, steps):
+def holds(record, trainer, steps, rate):
     """Whether a record says what a run of now would: of these libraries and scripts, of all steps,
-    and of the same ones in its means."""
-    settled = record.get("settled", settled_of(steps))
+    of the same ones in its medians, over links of this rate."""
     return (record["fingerprint"] == fingerprint(trainer) and len(record["losses"]) == steps
-            and settled == settled_of(steps))
+            and record.get("settled") == settled_of(steps) and record["rate"] == rate)
 
 
 def measured(name, nodes="2x2", profile="none", seed=0, steps=STEPS, rate=RATE):
@@ -169,11 +190,11 @@ def measured(name, nodes="2x2", profile="none", seed=0, steps=STEPS, rate=RATE):
     path = os.path.join(FOLDER, key(name, nodes, profile, seed, steps) + ".json")
     if os.path.exists(path):
         record = rows.read(path)
-        if holds(record, TRAINERS[name], steps):
+        if holds(record, TRAINERS[name], steps, rate):
             return record, False
-    print_of_now = fingerprint(TRAINERS[name])
+    # As they are before it: somebody may build or commit meanwhile.
+    made_of = {"fingerprint": fingerprint(TRAINERS[name]), "commit": commit()}
     record = {"trainer": name, "nodes": nodes, "profile": profile, "seed": seed, "steps": steps,
-              "rate": rate, **run_now(name, nodes, profile, seed, steps, rate),
-              "fingerprint": print_of_now, "commit": commit()}
+              "rate": rate, **run_now(name, nodes, profile, seed, steps, rate), **made_of}
     rows.write(path, **record)
     return record, True

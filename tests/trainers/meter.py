@@ -4,6 +4,7 @@ import glob
 import os
 import re
 import shutil
+import statistics
 import threading
 
 CLUSTERS = "/run/slimccl-cluster"  # tools/dev/cluster
@@ -68,8 +69,12 @@ class Meter:
         self.thread.join()
 
     def per_step(self, first, last):
-        """Mean bytes of a step between nodes, all nodes together, from the end of one step to the
-        end of another; None where a line was not seen."""
-        if first not in self.sent_by_step or last not in self.sent_by_step:
+        """Bytes of a step between nodes, all nodes together, from the end of step `first` to that of
+        `last`; None where a line was not seen. A reading may come late, when some of the next step
+        was sent already: so it is the median over pairs of steps that are half of all apart."""
+        sent = [self.sent_by_step.get(step) for step in range(first, last + 1)]
+        if None in sent or last <= first:
             return None
-        return (self.sent_by_step[last] - self.sent_by_step[first]) / (last - first)
+        apart = len(sent) // 2
+        return statistics.median((later - earlier) / apart
+                                 for earlier, later in zip(sent, sent[apart:]))

@@ -13,8 +13,10 @@ import document  # noqa: E402
 import gates  # noqa: E402
 import harness  # noqa: E402
 import measure  # noqa: E402
+import meter  # noqa: E402
 import rows  # noqa: E402
 import run_all  # noqa: E402
+from catalogue import CONTROLS, WITHOUT_OVERLAY  # noqa: E402
 
 
 def traffic(elements=0, compressed=0, exact=0, sent=0, calls=None):
@@ -23,8 +25,8 @@ def traffic(elements=0, compressed=0, exact=0, sent=0, calls=None):
 
 
 def record(profile, seed=0, loss=3.0, **changes):
-    base = profile in ("none", "ds4", "exact")
-    active = 0 if profile in ("none", "ds4") else 4
+    base = profile in (*WITHOUT_OVERLAY, "exact")
+    active = 0 if profile in WITHOUT_OVERLAY else 4
     found = {
         "trainer": "fsdp2", "nodes": "2x2", "profile": profile, "seed": seed, "steps": 3,
         "rate": "1gbit", "losses": ["0x1p3", "0x1p2", "0x1p1"], "loss": loss, "parameters": "ab",
@@ -79,15 +81,17 @@ class Records(unittest.TestCase):
 
     def holds(self, profile, steps=60, **changes):
         made = record(profile, losses=["0x1p1"] * 60, **changes)
-        return measure.holds(made, measure.TRAINERS["fsdp2"], steps)
+        return measure.holds(made, measure.TRAINERS["fsdp2"], steps, "1gbit")
 
     def test_a_record_that_is_behind_is_made_again(self):
         saved, measure.fingerprint = measure.fingerprint, lambda trainer: "f"
         self.addCleanup(setattr, measure, "fingerprint", saved)
         self.assertTrue(self.holds("auto", settled=46))
         self.assertFalse(self.holds("auto", settled=30))
-        self.assertFalse(self.holds("exact", steps=61), "it ended early")
-        self.assertFalse(self.holds("zeropp", fingerprint="other"))
+        self.assertFalse(self.holds("auto"), "of a time when it was not said")
+        self.assertFalse(self.holds("exact", steps=61, settled=46), "it ended early")
+        self.assertFalse(self.holds("zeropp", fingerprint="other", settled=46))
+        self.assertFalse(self.holds("zeropp", rate="10gbit", settled=46))
 
     def test_a_run_that_is_not_whole_is_a_failure_of_that_run_alone(self):
         class Done:
@@ -137,8 +141,33 @@ class Records(unittest.TestCase):
             del os.environ[name]
         os.environ.update(SLIMCCL_BUILD="b", SLIMCCL_ROOT="r")
         self.assertEqual(measure.meddling(), [])
-        os.environ.update(SLIMCCL_FLOOR="1", SLIMCCL_RULES="*=exact")
-        self.assertEqual(measure.meddling(), ["SLIMCCL_FLOOR", "SLIMCCL_RULES"])
+        os.environ.update(SLIMCCL_FLOOR="1", SLIMCCL_RULES="*=exact", LD_PRELOAD="")
+        self.assertEqual(measure.meddling(), ["LD_PRELOAD", "SLIMCCL_FLOOR", "SLIMCCL_RULES"])
+
+
+class Meter(unittest.TestCase):
+    def read(self, *sent):
+        one = meter.Meter("none", 0, "none")
+        one.sent_by_step = dict(enumerate(sent))
+        return one
+
+    def test_bytes_of_a_step(self):
+        self.assertEqual(self.read(0, 10, 20, 30, 40).per_step(1, 4), 10)
+        self.assertEqual(self.read(0, 10, 20).per_step(1, 2), 10)
+
+    def test_late_readings_at_both_ends_change_nothing(self):
+        sent = [step * 100 for step in range(14)]
+        for late in (0, 6, 13):
+            other = list(sent)
+            other[late] += 90
+            self.assertEqual(self.read(*other).per_step(0, 13), 100, late)
+
+    def test_a_step_that_was_not_seen(self):
+        one = self.read(0, 10, 20, 30)
+        self.assertIsNone(one.per_step(1, 4))
+        del one.sent_by_step[2]
+        self.assertIsNone(one.per_step(1, 3))
+        self.assertIsNone(one.per_step(1, 1))
 
 
 class Gates(unittest.TestCase):
@@ -263,8 +292,9 @@ class Gates(unittest.TestCase):
 
     def test_a_control_that_is_not_worse(self):
         runs = [*seeds("none", 3, 3, 3), *seeds("zeropp", 3.01, 3, 3)]
-        self.assertEqual(red(*runs, *seeds("ds4", 3.02, 3.02, 3)), [])
-        self.assertEqual(len(red(*runs, *seeds("ds4", 3.005, 3, 3))), 1)
+        for control in CONTROLS:
+            self.assertEqual(red(*runs, *seeds(control, 3.02, 3.02, 3)), [])
+            self.assertEqual(len(red(*runs, *seeds(control, 3.005, 3, 3))), 1)
 
     def test_auto_that_settles_on_more_bytes(self):
         self.assertEqual(len(red(record("none"), record("zeropp"),

@@ -18,7 +18,7 @@ import gates
 import measure
 import rows
 import torchrun
-from catalogue import TRAINERS
+from catalogue import CONTROLS, TRAINERS
 
 STANDARD = ("fsdp2", "zero3", "ddp")
 PROFILES = ("none", "zeropp", "auto", "exact")
@@ -32,9 +32,10 @@ def plan(names, everything):
     if not everything:
         return
     for name in filter(gates.PAIRED.__contains__, names):
-        yield name, "2x2", "ds4", 0
+        yield from ((name, "2x2", profile, 0) for profile in CONTROLS)
         for seed in (1, 2):
-            yield from ((name, "2x2", profile, seed) for profile in ("none", "zeropp", "auto", "ds4"))
+            yield from ((name, "2x2", profile, seed)
+                        for profile in ("none", "zeropp", "auto", *CONTROLS))
     for name in names:
         yield from ((name, "4x2", profile, 0) for profile in PROFILES)
 

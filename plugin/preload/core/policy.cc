@@ -197,6 +197,20 @@ std::string activation_warning(const Policy& policy, std::string_view comm) {
       pattern, "=exact\" on all ranks if training suffers");
 }
 
+std::string hookless_warning(std::string_view run, bool profile_is_set) {
+  constexpr std::string_view kProfile = "profile=";
+  const size_t start = run.find(kProfile);
+  if (profile_is_set || start == std::string_view::npos) return "";
+  const std::string_view rest = run.substr(start + kProfile.size());
+  const std::string_view asked = rest.substr(0, rest.find(','));
+  if (asked == name(Profile::kExact)) return "";
+  return concat("slimccl-run was asked for profile ", asked,
+                ", and its hooks are not in this process, so that nothing is compressed: install "
+                "the wheel slimccl in the Python that runs the ranks, with torch 2.5 or newer and "
+                "TORCH_DEVICE_BACKEND_AUTOLOAD not 0; a program that is not Python takes "
+                "SLIMCCL_PROFILE=", asked, " by itself");
+}
+
 Savings savings(const Call& call, const collectives::Codecs& codecs,
                 const topology::Topology& topology, int rank) {
   return {rank_out_bytes(shape_of(call), topology, {}, rank),

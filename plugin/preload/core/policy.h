@@ -94,6 +94,10 @@ struct Decision {
 // rule speaks of it. Else empty.
 [[nodiscard]] std::string activation_warning(const Policy& policy, std::string_view comm);
 
+// Under slimccl-run, whose word to its hooks is `run` (SLIMCCL_RUN): a warning, if it was asked for
+// a profile that compresses and no hooks have set SLIMCCL_PROFILE here. Else empty.
+[[nodiscard]] std::string hookless_warning(std::string_view run, bool profile_is_set);
+
 // Bytes that `rank` sends to other nodes in a call that is compressed or would be, by the two-level
 // scheme.
 struct Savings {

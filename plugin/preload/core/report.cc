@@ -6,6 +6,7 @@
 #include <array>
 #include <mutex>
 
+#include "base/config.h"
 #include "base/log.h"
 #include "core/json_report.h"
 
@@ -70,6 +71,11 @@ void announce_process(const slimccl_nccl& nccl) {
                     ? "large calls between nodes are compressed if all ranks agree"
                     : "every call is forwarded");
     for (const std::string& line : unknown_settings(environment_names())) log::warn(line);
+    const char* run = environment_variable("SLIMCCL_RUN");
+    const bool profile_is_set = environment_variable("SLIMCCL_PROFILE") != nullptr ||
+                                State::instance().policy.profile != Profile::kExact;
+    const std::string hookless = hookless_warning(run == nullptr ? "" : run, profile_is_set);
+    if (!hookless.empty()) log::warn("overlay: ", hookless);
   });
 }
 

@@ -17,6 +17,7 @@ namespace {
 using enum Operation;
 using collectives::Codecs;
 using quant::Codec;
+using testing::AllOf;
 using testing::HasSubstr;
 
 constexpr int kRanks = 4;
@@ -220,6 +221,16 @@ TEST(OverlayPolicy, NamesOfActivationsWarnUntilARuleSpeaks) {
   const std::string odd = activation_warning(zeropp, "tp:0;1");
   EXPECT_THAT(odd, HasSubstr("tp?0?1=exact"));
   EXPECT_EQ(activation_warning(ruled(Profile::kZeropp, "tp?0?1=exact"), "tp:0;1"), "");
+}
+
+TEST(OverlayPolicy, AProcessUnderSlimcclRunWithoutItsHooksIsWarned) {
+  EXPECT_THAT(hookless_warning("on,profile=zeropp,verbose", false),
+              AllOf(HasSubstr("asked for profile zeropp,"), HasSubstr("hooks are not in this")));
+  EXPECT_THAT(hookless_warning("on,profile=auto", false), HasSubstr("SLIMCCL_PROFILE=auto by"));
+  EXPECT_EQ(hookless_warning("on,profile=zeropp", true), "");
+  EXPECT_EQ(hookless_warning("on,profile=exact", false), "");
+  EXPECT_EQ(hookless_warning("on", false), "");
+  EXPECT_EQ(hookless_warning("", false), "");
 }
 
 TEST(OverlayPolicy, WhatDecidesIsInTheSetUpRecord) {

@@ -96,6 +96,17 @@ class Ranks(unittest.TestCase):
         ranks = self.same_as_without("basic", [12] * 4)
         self.assertIn("overlay: world: 4 ranks on 2 node(s) (2x2): profile exact", ranks[0].text)
 
+    def test_under_slimccl_run_without_its_hooks_each_process_warns(self):
+        run = {"SLIMCCL_RUN": "on,profile=zeropp"}
+        ranks = self.same_as_without("basic", [12] * 4, env=run)
+        found = self.warnings(ranks)
+        self.assertEqual(len(found), 4, found)
+        for line in found:
+            self.assertRegex(line, "asked for profile zeropp, and its hooks are not in this process")
+        with_hooks = self.run_ranks("basic", preload=self.installed(),
+                                    env={**run, "SLIMCCL_PROFILE": "audit"})
+        self.assertEqual(self.warnings(with_hooks), [])
+
     def test_audit_says_what_would_be_saved(self):
         report = os.path.join(self.folder, "report-%p.json")
         plain = self.run_ranks("basic")

@@ -38,7 +38,7 @@ def start():
     torch.backends.cuda.enable_mem_efficient_sdp(False)
     torch.backends.cuda.enable_cudnn_sdp(False)
     torch.backends.cudnn.enabled = False
-    if os.environ.get("TRAINERS_GRADIENTS") == "ds4":
+    if os.environ.get("TRAINERS_DS4_GROUP"):
         import slimccl_control
 
-        slimccl_control.start()
+        slimccl_control.start(int(os.environ["TRAINERS_DS4_GROUP"]))
