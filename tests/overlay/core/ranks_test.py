@@ -98,8 +98,7 @@ class Ranks(unittest.TestCase):
 
     def test_under_slimccl_run_without_its_hooks_each_process_warns(self):
         run = {"SLIMCCL_RUN": "on,profile=zeropp"}
-        ranks = self.same_as_without("basic", [12] * 4, env=run)
-        found = self.warnings(ranks)
+        found = self.warnings(self.run_ranks("basic", preload=self.installed(), env=run))
         self.assertEqual(len(found), 4, found)
         for line in found:
             self.assertRegex(line, "asked for profile zeropp, and its hooks are not in this process")
