@@ -123,6 +123,6 @@ class Installed(unittest.TestCase):
 
 if __name__ == "__main__":
     if not WHEELS:
-        print("SKIPPED: no wheel is built")
+        print("SKIPPED: no wheel is built without nvcc, since its core would have no kernels; ./dev build fetches nvcc")
         sys.exit(77)
     paths.harness.main()

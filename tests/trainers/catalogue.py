@@ -14,10 +14,12 @@ WITHOUT_OVERLAY = ("none", *CONTROLS)
 @dataclass(frozen=True)
 class Op:
     """What is asked of one operation: a ratio at least (the exact two-level scheme's bytes between
-    nodes by those sent), or the reason why all of its large calls stay exact, or NOTHING."""
+    nodes by those sent) and the share of its elements that must cross compressed; or the reason why
+    all of its large calls stay exact, or NOTHING."""
 
     least: float = None
     reason: str = None
+    share: float = 0.95
 
     def __str__(self):
         return f"compressed, {self.least}x" if self.least else self.reason
@@ -26,6 +28,7 @@ class Op:
 # 16 or 32 bits an element beside 8.25 (q8) and 4.27 (q4s). An all-reduce has two hops: `auto` sends
 # the sums of the second as q8.
 WEIGHTS = Op(1.9)
+WEIGHTS_ONCE = Op(1.9, share=0.35)  # gathered between nodes for one pass, for the others in the node
 GRADIENTS_BF16, GRADIENTS_FP32 = Op(3.6), Op(7)
 REDUCED_FP32 = {"auto": Op(4.8), "zeropp": Op(7)}
 REDUCED_BF16 = {"auto": Op(2.4), "zeropp": Op(3.6)}
@@ -74,7 +77,8 @@ TRAINERS = {
     "fsdp2-mixed": Trainer("fsdp2", ("--mixed-types",), "FSDP2, units of bf16 and fp32 parameters",
                            all_gather=both(TYPE), reduce_scatter=both(GRADIENTS_FP32)),
     "fsdp2-in-node": Trainer("fsdp2", (*BF16, "--keep-in-node"),
-                             "FSDP2, reshard_after_forward = ranks of a node", **SHARDED),
+                             "FSDP2, reshard_after_forward = ranks of a node",
+                             all_gather=both(WEIGHTS_ONCE), reduce_scatter=both(GRADIENTS_FP32)),
     "fsdp1": Trainer("fsdp1", BF16, "FSDP1, bf16, gradients reduced in fp32",
                      all_gather=only_zeropp(WEIGHTS), reduce_scatter=only_zeropp(GRADIENTS_FP32)),
     "hsdp": Trainer("hsdp", BF16, "HSDP (FSDP2): shards in a node, replicas between nodes",
@@ -89,7 +93,7 @@ TRAINERS = {
     "zero3": Trainer("zero", BF16, "DeepSpeed ZeRO-3, bf16",
                      all_gather=both(WEIGHTS), reduce_scatter=both(GRADIENTS_BF16)),
     "zero3-hpz": Trainer("zero", (*BF16, "--hpz"), "DeepSpeed ZeRO-3 with its own hpZ, bf16",
-                         all_gather=both(WEIGHTS), reduce_scatter=both(GRADIENTS_BF16)),
+                         all_gather=both(WEIGHTS_ONCE), reduce_scatter=both(GRADIENTS_BF16)),
     "fsdp2-tp": Trainer("fsdp2_tp", (*BF16, "--batch", "16"),
                         "FSDP2 and tensor parallelism across the nodes",
                         all_reduce=both(RULE), rules="*:all_reduce=exact", wider=SHARDED),

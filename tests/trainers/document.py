@@ -11,6 +11,7 @@ PATH = os.path.join(ROOT, "docs", "trainers.md")
 README = os.path.join(ROOT, "README.md")
 SHOWN = ("fsdp2", "fsdp2-bf16", "hsdp", "ddp", "zero2", "zero3")  # in the README, on 2x2 ranks
 RESULT = os.path.join(ROOT, "docs", "trainers.json")
+STEP_TIME = os.path.join(ROOT, "docs", "step_time.json")
 MARKS = "<!-- generated: {} -->\n", "<!-- end of {} -->\n"
 TITLES = {"all_gather": "all-gather", "reduce_scatter": "reduce-scatter", "all_reduce": "all-reduce"}
 
@@ -92,6 +93,34 @@ def short(found):
     return "\n".join(lines) + "\n"
 
 
+def controls(found):
+    """What DeepSpeed's rule did to the loss, seed by seed, beside ours in the same seeds."""
+    worse = {(row["trainer"], row["profile"], row["seed"]): rows.worse(row)
+             for row in found if row["nodes"] == 2}
+    seeds = sorted({seed for _, profile, seed in worse if profile in CONTROLS})
+    lines = ["| trainer | gradients | " + " | ".join(f"seed {seed}" for seed in seeds) + " | mean |",
+             "|---|---|" + "---|" * (len(seeds) + 1)]
+    texts = {"zeropp": "`zeropp`", "auto": "`auto`",
+             **{name: f"`{name}`: groups of {size}" for name, size in CONTROLS.items()}}
+    for trainer in dict.fromkeys(name for name, profile, _ in worse if profile in CONTROLS):
+        for profile, text in texts.items():
+            each = [worse[trainer, profile, seed] for seed in seeds]
+            cells = " | ".join(f"{one:+.2%}" for one in [*each, sum(each) / len(each)])
+            lines.append(f"| {trainer} | {text} | {cells} |")
+    return "\n".join(lines) + "\n"
+
+
+def step(found):
+    """The README's sentence on time."""
+    share = found["ratio"] / found["ideal"]
+    return (f"A step of FSDP2 (14.7 million parameters, one sequence a rank, {found['nodes']}x"
+            f"{found['ranks_per_node']} ranks on {found['cores']} cores; `./dev trainers time`): "
+            f"{found['seconds_exact']:.3f} s\nexact, {found['wire_seconds_exact']:.3f} of them on the "
+            f"wire; {found['seconds']:.3f} s under `zeropp`, {found['wire_seconds']:.3f} on the wire. In "
+            f"the median of {found['rounds']} rounds\n{found['ratio']:.2f}x faster, {share:.0%} of the "
+            f"{found['ideal']:.2f} times fewer bytes.\n")
+
+
 def put(text, name, content):
     begin, end = (mark.format(name) for mark in MARKS)
     before, rest = text.split(begin)
@@ -111,8 +140,10 @@ def main():
     rewrite(PATH, catalogue=table())
     if os.path.exists(RESULT):
         committed = rows.read(RESULT)
-        rewrite(PATH, results=summary(committed))
+        rewrite(PATH, results=summary(committed), controls=controls(committed["rows"]))
         rewrite(README, trainers=short(committed["rows"]))
+    if os.path.exists(STEP_TIME):
+        rewrite(README, time=step(rows.read(STEP_TIME)))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ IN_NODE = {"one node", "under the floor", "type", "operation"}
 # and where something is: flags and the like. Whatever else is exact was left out by mistake.
 ASIDE = IN_NODE | {"reduction", "no elements"}
 COMPRESSED = {"compressed", "would be compressed"}
+AUTO_SHARE = 0.2  # of all elements, at least: it is exact until it has its evidence
 
 
 def ratio(traffic, *ops):
@@ -85,16 +86,20 @@ def asks_compression(row):
     return any(trainer.asked(op, row["profile"], row["nodes"]).least for op in OPS)
 
 
-def op_gate(row, op):
-    """(what is asked, what was seen, whether it is met)"""
+def op_gate(row, op, share=None):
+    """(what is asked, what was seen, whether it is met); `share`: of a run of few steps, else the
+    catalogue's."""
     asked = TRAINERS[row["trainer"]].asked(op, row["profile"], row["nodes"])
     seen = row["operations"][op]
     text, calls = f"{op} {asked}", set(seen["calls"])
     if asked.least:
         before = {"no evidence"} if row["profile"] == "auto" else set()
         strange = calls - COMPRESSED - ASIDE - before
-        good = bool(seen["ratio"] and seen["ratio"] >= asked.least)
-        return text, seen["calls"] if strange else seen["ratio"], good and not strange
+        share = share or (AUTO_SHARE if row["profile"] == "auto" else asked.share)
+        text += f" for {share:.0%} of its elements"
+        good = bool(seen["ratio"] and seen["ratio"] >= asked.least) and seen["share"] >= share
+        value = f"{seen['ratio'] or 1:.3f}x for {seen['share']:.1%}"
+        return text, seen["calls"] if strange else value, good and not strange
     if seen["ratio"]:
         return text, seen["ratio"], False
     if asked.reason == NOTHING:

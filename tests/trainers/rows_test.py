@@ -3,6 +3,7 @@
 docs/trainers.md has the catalogue's table."""
 import copy
 import os
+import re
 import sys
 import tempfile
 import unittest
@@ -16,6 +17,7 @@ import measure  # noqa: E402
 import meter  # noqa: E402
 import rows  # noqa: E402
 import run_all  # noqa: E402
+import step_time  # noqa: E402
 from catalogue import CONTROLS, WITHOUT_OVERLAY  # noqa: E402
 
 
@@ -191,13 +193,23 @@ class Gates(unittest.TestCase):
         found = record("zeropp")
         found["traffic"]["all_gather"]["bytes"] = 103
         self.assertEqual(red(record("none"), found),
-                         ["fsdp2 2x2 zeropp seed 0: all_gather compressed, 1.9x"])
+                         ["fsdp2 2x2 zeropp seed 0: all_gather compressed, 1.9x for 95% of its elements"])
 
     def test_an_operation_that_was_not_compressed(self):
         found = record("zeropp")
         found["traffic"]["reduce_scatter"] = traffic(100, calls={"no evidence": 5})
         self.assertEqual(red(record("none"), found),
-                         ["fsdp2 2x2 zeropp seed 0: reduce_scatter compressed, 7x"])
+                         ["fsdp2 2x2 zeropp seed 0: reduce_scatter compressed, 7x for 95% of its elements"])
+
+    def test_a_good_ratio_of_a_few_calls(self):
+        for profile, least in (("zeropp", "95%"), ("auto", "20%")):
+            found = record(profile)
+            found["traffic"]["all_gather"]["calls"]["under the floor"] = 50
+            self.assertEqual(red(record("none"), found), [])
+            found["traffic"]["all_gather"]["elements"] = 600
+            self.assertEqual(red(record("none"), found),
+                             [f"fsdp2 2x2 {profile} seed 0: all_gather compressed, 1.9x for {least} "
+                              "of its elements"])
 
     def test_an_operation_that_should_have_stayed_exact(self):
         found = record("zeropp")
@@ -211,7 +223,7 @@ class Gates(unittest.TestCase):
             found = record("zeropp")
             found["traffic"]["reduce_scatter"]["calls"][reason] = 1
             self.assertEqual(red(record("none"), found),
-                             ["fsdp2 2x2 zeropp seed 0: reduce_scatter compressed, 7x"], reason)
+                             ["fsdp2 2x2 zeropp seed 0: reduce_scatter compressed, 7x for 95% of its elements"], reason)
             found = record("auto")
             found["traffic"]["all_reduce"]["calls"][reason] = 1
             self.assertEqual(red(record("none"), found),
@@ -319,7 +331,17 @@ class Document(unittest.TestCase):
     def test_the_numbers_are_those_of_the_committed_run(self):
         committed = self.committed()
         self.assert_has(document.PATH, document.summary(committed))
+        self.assert_has(document.PATH, document.controls(committed["rows"]))
         self.assert_has(document.README, document.short(committed["rows"]))
+
+    def test_the_step_time_is_that_of_a_run_that_passed(self):
+        if not os.path.exists(document.STEP_TIME):
+            self.skipTest("no docs/step_time.json yet: ./dev trainers time makes it")
+        found = rows.read(document.STEP_TIME)
+        self.assert_has(document.README, document.step(found))
+        self.assertEqual([(gate["gate"], gate["passed"]) for gate in step_time.judge(found)],
+                         [(gate["gate"], True) for gate in found["gates"]])
+        self.assertRegex(found["commit"], "^[0-9a-f]{12}$")
 
     def test_the_committed_gates_are_those_of_a_full_run(self):
         """Of these gates and this catalogue, over rows of all that --all runs."""
@@ -329,6 +351,14 @@ class Document(unittest.TestCase):
         self.assertEqual(*([(gate["gate"], gate["passed"]) for gate in some]
                            for some in (committed["gates"], judged)))
         self.assertEqual(gates.missing(committed["rows"], planned), [])
+
+    def test_what_was_committed_is_right(self):
+        """All gates passed, no run failed, and each was made at a commit, of files as they are in it."""
+        committed = self.committed()
+        self.assertEqual([gate for gate in committed["gates"] if not gate["passed"]], [])
+        self.assertEqual(committed["failures"], [])
+        self.assertEqual([row["commit"] for row in committed["rows"]
+                          if not re.fullmatch("[0-9a-f]{12}", row["commit"])], [])
 
 
 if __name__ == "__main__":
