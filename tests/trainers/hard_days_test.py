@@ -27,6 +27,19 @@ ENDED = r"overlay: process \d+ ended by SIGTERM"
 class Killed(reported.ReportedTest):
     """A process is killed in the middle of a backward pass."""
 
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        never = ["--steps", 1, "--what", "nan", "--to", 3, "--at", 1]
+        cls.exact = cls.run_plain("mishap", "never", never)
+
+    def assert_was_compressed(self, done):
+        """Step 0, of weights gathered rounded; nobody who is killed or aborted leaves a report."""
+        losses, norms = (self.assert_alike(self.lines(done, what)) for what in (LOSS, NORM))
+        exact = [self.assert_alike(self.lines(self.exact, what)) for what in (LOSS, NORM)]
+        self.assertNotEqual(losses[:1], exact[0])
+        self.assertNotEqual(norms[:1], exact[1])
+
     def survivors(self, what, victim):
         """What the other ranks printed, by rank. None of them is left."""
         arguments = ["--steps", 3, "--what", what, "--to", victim, "--at", 1]
@@ -40,6 +53,7 @@ class Killed(reported.ReportedTest):
             self.assertEqual(len(LOSS.findall(text)), 1, f"rank {rank} was not in step 1: {text}")
             self.assertRegex(text, trainers_test.STARTED)
         self.assertRegex(done.ranks[0], COMPRESSES)
+        self.assert_was_compressed(done)
         texts = dict(enumerate(done.ranks))
         del texts[victim]
         return texts
