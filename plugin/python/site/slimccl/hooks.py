@@ -15,9 +15,10 @@ def start():
 
 def install():
     """Changes nothing that the program has not imported."""
-    from slimccl import active, patching, pauses, steps
+    from slimccl import active, names, patching, pauses, steps
 
     patching.on_import("torch.distributed.distributed_c10d", active.watch)
+    patching.on_import("torch.distributed.distributed_c10d", names.watch)
     patching.on_import("torch.optim.optimizer", lambda module:
                        module.register_optimizer_step_post_hook(steps.after_optimizer))
     patching.on_import("deepspeed.runtime.engine", lambda module: patching.wrap(
