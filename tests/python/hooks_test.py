@@ -1,190 +1,21 @@
 #!/usr/bin/python3
-"""The hooks of plugin/python without torch: what is changed when it is imported, how pauses nest,
-how steps are counted."""
-import contextlib
+"""The hooks of plugin/python without torch: what is changed when it is imported, how steps are
+counted, what they do when they come in."""
 import importlib
 import inspect
 import os
 import sys
-import threading
 import types
 import unittest
 import zipfile
 from unittest import mock
 
 import paths
-
-sys.path.insert(0, paths.SITE)
-from slimccl import mode, overlay, patching, pauses, steps  # noqa: E402
-
-
-class FakeLibrary:
-    """Of a core that serves: a resume without a pause is an error."""
-
-    def __init__(self):
-        self.calls, self.depth = [], 0
-
-    def slimcclPause(self):
-        self.calls.append("pause")
-        self.depth += 1
-        return 0
-
-    def slimcclResume(self):
-        if self.depth == 0:
-            return overlay.INVALID_USAGE
-        self.calls.append("resume")
-        self.depth -= 1
-        return 0
-
-    def slimcclStep(self):
-        self.calls.append("step")
-        return 0
+import served
+from slimccl import mode, patching, pauses, steps
 
 
-class FakeCompiler:
-    compiling = False
-
-    def is_compiling(self):
-        return self.compiling
-
-
-class Served(unittest.TestCase):
-    """With a fake library and just enough of a torch."""
-
-    def setUp(self):
-        self.library, self.compiler = FakeLibrary(), FakeCompiler()
-        overlay._library, overlay._why = self.library, ""
-        sys.modules["torch"] = types.SimpleNamespace(compiler=self.compiler)
-        self.addCleanup(sys.modules.pop, "torch")
-
-    def calls(self):
-        taken, self.library.calls = self.library.calls, []
-        return taken
-
-
-class Pauses(Served):
-    def look(self):
-        """What a paused function sees."""
-        return self.library.depth
-
-    def test_only_the_outermost_reaches_the_library(self):
-        with overlay.pause():
-            with overlay.pause():
-                self.assertEqual(self.library.depth, 1)
-            self.assertEqual(self.library.depth, 1)
-        self.assertEqual(self.calls(), ["pause", "resume"])
-
-    def test_an_exception_resumes(self):
-        def fails():
-            raise KeyError
-        self.assertRaises(KeyError, pauses.paused(fails))
-        self.assertEqual(self.calls(), ["pause", "resume"])
-
-    def test_a_wrapped_function_runs_paused(self):
-        self.assertEqual(pauses.paused(self.look)(), 1)
-        self.assertEqual(self.library.depth, 0)
-
-    def test_not_what_is_compiled_nor_a_thread_that_does_not_train(self):
-        seen = []
-        thread = threading.Thread(target=lambda: seen.append(pauses.paused(self.look)()))
-        thread.start()
-        thread.join()
-        self.compiler.compiling = True
-        seen.append(pauses.paused(self.look)())
-        self.assertEqual((seen, self.calls()), ([0, 0], []))
-
-    def test_a_thread_that_stepped_an_optimizer_trains(self):
-        seen = []
-
-        def trainer():
-            steps.after_optimizer(FakeLibrary(), (), {})
-            seen.append(pauses.paused(self.look)())
-        thread = threading.Thread(target=trainer)
-        thread.start()
-        thread.join()
-        self.assertEqual(seen, [1])
-
-    def test_a_context_manager_is_paused_at_its_edges(self):
-        case = self
-
-        class Manager:
-            def __enter__(self):
-                self.entered = case.look()
-                return self
-
-            def __exit__(self, *error):
-                self.left, self.error = case.look(), error[0]
-                return True
-        with pauses.at_its_edges(Manager)() as manager:
-            inside = self.look()
-            raise ValueError
-        self.assertEqual((manager.entered, inside, manager.left), (1, 0, 1))
-        self.assertIs(manager.error, ValueError)
-
-    def test_a_context_manager_that_decorates(self):
-        seen = []
-
-        @contextlib.contextmanager
-        def manager():
-            seen.append(self.look())
-            yield
-
-        @pauses.at_its_edges(manager)()
-        def decorated():
-            seen.append(self.look())
-        decorated()
-        decorated()
-        self.assertEqual(seen, [1, 0, 1, 0])
-
-    def test_gathered_parameters_of_a_forward_train(self):
-        enter = pauses.if_it_reads(lambda gathered: self.look())
-        self.assertEqual(enter(types.SimpleNamespace(fwd_module=None)), 1)
-        self.assertEqual(enter(types.SimpleNamespace()), 1)
-        self.assertEqual(enter(types.SimpleNamespace(fwd_module="module")), 0)
-
-    def test_loading_is_paused_if_something_sharded_is_inside(self):
-        self.addCleanup(setattr, mode, "of_rank_0", mode.of_rank_0)
-        mode.of_rank_0 = lambda what: None  # this torch has no FSDP1
-        load = pauses.if_it_holds(int)(lambda model, state: self.look())
-        self.assertEqual(load(types.SimpleNamespace(modules=lambda: ["a", 1]), {}), 1)
-        self.assertEqual(load(types.SimpleNamespace(modules=lambda: ["a"]), {}), 0)
-
-    def test_fsdp1_gathers_anew_what_it_still_has(self):
-        def module(root=False, state="IDLE", sharded=True, needs=False):
-            return types.SimpleNamespace(_is_root=root, _handle=types.SimpleNamespace(
-                _training_state=types.SimpleNamespace(name=state), uses_sharded_strategy=sharded,
-                needs_unshard=lambda: needs))
-        held = [module(root=True), module()]
-        modules = [*held, module(root=None), module(state="SUMMON_FULL_PARAMS"),
-                   module(sharded=False), module(needs=True), types.SimpleNamespace(_handle=None)]
-        let_go = []
-        fakes = {"torch.distributed": {}, "torch.distributed.fsdp": {
-            "FullyShardedDataParallel": types.SimpleNamespace(fsdp_modules=lambda top: modules)},
-            "torch.distributed.fsdp._runtime_utils": {
-                "_reshard": lambda module, handle, free: let_go.append(module)}}
-        with mock.patch.dict(sys.modules, {
-                name: types.SimpleNamespace(**content) for name, content in fakes.items()}):
-            load = pauses.if_it_holds(int)(lambda model, state: let_go[:])
-            self.assertEqual(load(types.SimpleNamespace(modules=lambda: [1]), {}), held)
-
-    def test_somebody_elses_pause_stays(self):
-        self.library.slimcclPause()
-        self.assertTrue(overlay._serves(self.library))
-        self.assertEqual(self.library.depth, 1)
-
-    def test_a_library_that_never_refuses_does_not_serve(self):
-        self.library.slimcclResume = lambda: 0
-        self.assertFalse(overlay._serves(self.library))
-
-    def test_without_the_library_nothing_happens(self):
-        overlay._library = overlay._why = None
-        with overlay.pause():
-            overlay.step()
-        self.assertFalse(overlay.is_active())
-        self.assertEqual(overlay.why_inactive(), "libslimccl-preload.so is not preloaded")
-
-
-class Steps(Served):
+class Steps(served.Served):
     def setUp(self):
         super().setUp()
         steps._stepped.clear()
@@ -342,9 +173,10 @@ assert len(registered) == 1, registered
         self.assertEqual(self.start(before, SLIMCCL_RUN="on")[0], 0)
 
     def test_a_program_that_asks_before_it_imports_torch(self):
-        before = "import slimccl, os; slimccl.is_active(); print(os.environ['SLIMCCL_PROFILE'])\n"
-        code, output, _ = self.start(before, SLIMCCL_RUN="on,profile=audit")
-        self.assertEqual((code, output.split("\n")[0]), (0, "audit"))
+        before = "import slimccl, os; print(slimccl.is_active(), os.environ.get('SLIMCCL_PROFILE'))\n"
+        code, output, _ = self.start(before, SLIMCCL_RUN="on,profile=audit",
+                                     LD_PRELOAD=paths.fake_preload())
+        self.assertEqual((code, output.split("\n")[:2]), (0, ["core: audit", "True None"]))
 
     def test_a_failure_is_told_and_the_program_goes_on(self):
         code, output, errors = self.start("import sys; sys.modules['slimccl.pauses'] = None\n",

@@ -47,6 +47,27 @@ def compile_c(output, source, *flags):
                    input=source, text=True, check=True)
 
 
+def fake_preload():
+    """Of a core that prints the profile that it reads, once, and then takes all calls."""
+    path = at("fake", "libslimccl-preload.so")
+    if not os.path.exists(path):
+        os.makedirs(at("fake"), exist_ok=True)
+        compile_c(path, """
+#include <stdio.h>
+#include <stdlib.h>
+static int told, paused;
+static int read_settings(int result) {
+  const char* profile = getenv("SLIMCCL_PROFILE");
+  if (!told++) printf("core: %s\\n", profile ? profile : "none"), fflush(stdout);
+  return result;
+}
+int slimcclPause(void) { ++paused; return read_settings(0); }
+int slimcclResume(void) { return read_settings(paused > 0 ? --paused, 0 : 5); }
+int slimcclStep(void) { return read_settings(0); }
+""", "-Wl,-soname,libslimccl-preload.so")
+    return path
+
+
 def clean_environment(**more):
     """Ours without what slimccl-run or the overlay would read."""
     env = {name: value for name, value in os.environ.items()

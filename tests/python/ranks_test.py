@@ -12,7 +12,7 @@ from unittest import mock
 import paths
 
 sys.path.insert(0, paths.SITE)
-from slimccl import active, elf, mode, torch_nccl  # noqa: E402
+from slimccl import active, elf, everyone, mode, torch_nccl  # noqa: E402
 
 
 class NcclInside(unittest.TestCase):
@@ -62,10 +62,14 @@ def init_process_group(backend=None, rank=-1):
                                  r"libslimccl-preload.so is not preloaded\)\n$")
 
     def test_the_profile_holds_where_there_are_hooks(self):
-        for env, profile in (({}, "zeropp"), ({"SLIMCCL_PROFILE": "audit"}, "audit")):
+        for env, profile, left in (({}, "zeropp", ""),
+                                   ({"SLIMCCL_PROFILE": "audit"}, "audit", "audit")):
             code, output, errors = self.rank("dist.init_process_group()", **env,
+                                             LD_PRELOAD=paths.fake_preload(),
                                              SLIMCCL_RUN="on,profile=zeropp,allow-inactive")
-            self.assertEqual((code, output), (0, f"a group{profile}\n"), errors)
+            # The core reads it when it is loaded. What this rank starts does not inherit it: a
+            # process without hooks stays exact.
+            self.assertEqual((code, output), (0, f"core: {profile}\na group{left}\n"), errors)
         broken = "import sys; sys.modules['slimccl.steps'] = None"
         code, output, errors = self.rank("dist.init_process_group()", broken,
                                          SLIMCCL_RUN="on,profile=zeropp,allow-inactive")
@@ -85,14 +89,18 @@ class FakeStore(dict):
     def get(self, key):
         return self[key]
 
+    def compare_set(self, key, expected, wanted):
+        assert expected == ""
+        return self.setdefault(key, wanted.encode())
+
 
 class Ranks(unittest.TestCase):
     def setUp(self):
         self.said, self.say = [], mode.say
-        mode.say, patience = self.said.append, active.PATIENCE_S
-        active.PATIENCE_S = 0.05
+        mode.say, patience = self.said.append, everyone.PATIENCE_S
+        everyone.PATIENCE_S = 0.05
         self.addCleanup(setattr, mode, "say", self.say)
-        self.addCleanup(setattr, active, "PATIENCE_S", patience)
+        self.addCleanup(setattr, everyone, "PATIENCE_S", patience)
 
     def tell(self, rank, words):
         store = FakeStore({str(other): json.dumps(word) for other, word in words.items()})
@@ -126,6 +134,17 @@ class Ranks(unittest.TestCase):
         self.assertEqual(self.tell(0, words), [
             "1 of 4 ranks are active, profile auto; not: ranks 1, 3 (host b: not preloaded); "
             "rank 2 (host c: off)"])
+
+    def test_whether_all_are_active_is_decided_once(self):
+        store = FakeStore({str(rank): json.dumps(self.word()) for rank in range(3)})
+        self.assertFalse(everyone._decide(store, 4), "one has said nothing")
+        store["3"] = json.dumps(self.word())
+        self.assertFalse(everyone._decide(store, 4), "another rank would go on alone")
+        del store["all 4 are active"]
+        self.assertTrue(everyone._decide(store, 4))
+        del store["all 4 are active"]
+        store["3"] = json.dumps(self.word("not preloaded"))
+        self.assertFalse(everyone._decide(store, 4))
 
     def test_profiles_that_differ(self):
         words = {rank: self.word(profile=("auto", "exact")[rank // 3]) for rank in range(4)}

@@ -226,13 +226,26 @@ class Torch(unittest.TestCase):
                       "libtorch_cuda.so asks for no libnccl.so.2)", errors)
         self.assertIn("USE_SYSTEM_NCCL=1", errors)
         code, output, errors = self.run_with(command, env, "--allow-inactive")
-        self.assertEqual((code, output, errors), (0, "it runs\n", ""))
+        self.assertEqual((code, output), (0, "it runs\n"))
+        self.assertIn("slimccl-run: warning: torch has NCCL linked into it (", errors)
 
     def test_hooks_that_torch_would_not_load(self):
         command, env = self.torchrun("2.9.1")
         code, _, errors = self.run_with(command, {**env, "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"})
         self.assertEqual(code, 2)
         self.assertIn("TORCH_DEVICE_BACKEND_AUTOLOAD=0 keeps torch from loading our hooks", errors)
+
+    def test_everything_about_torch_can_be_waived(self):
+        # As when the Python that we find is the host's, and the command runs in a container.
+        command, old = self.torchrun("2.4.9", name="waived")
+        for env, words in ((old, "torch 2.4.9 of "), ({
+                **old, "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}, "TORCH_DEVICE_BACKEND_AUTOLOAD=0 ")):
+            code, output, errors = self.run_with(command, env, "--allow-inactive")
+            self.assertEqual((code, output), (0, "it runs\n"))
+            self.assertRegex(errors, f"^slimccl-run: warning: {words}.*\n$")
+            code, _, errors = self.run_with(command, env)
+            self.assertEqual(code, 2)
+            self.assertIn("slimccl-run --allow-inactive goes on all the same", errors)
 
 
 if __name__ == "__main__":

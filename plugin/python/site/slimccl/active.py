@@ -9,10 +9,8 @@ import sys
 import threading
 import time
 
-from slimccl import mode, overlay, patching, threads, torch_nccl
+from slimccl import everyone, mode, overlay, patching, threads, torch_nccl
 
-PREFIX = "slimccl-run"
-PATIENCE_S = 10.0  # for ranks that write nothing: started without slimccl-run
 SILENT = "no word from {them}: started without slimccl-run"
 
 
@@ -31,18 +29,19 @@ def watch(module):
 def counted(init_process_group):
     def wrapper(*arguments, **keywords):
         first = not mode.has("counted")  # of this process and of those that started it
-        problem = first and nccl_problem()
+        problem = nccl_problem()
         if problem and not mode.has("allow-inactive"):
             refuse(problem, keywords.get("rank"))
-        mode.engage()
+        overlay.is_active()  # loads the core with our profile before NCCL would
         result = init_process_group(*arguments, **keywords)
-        if first:
-            mode.remember("counted")
-            threads.this_one_trains()
-            try:
-                count(problem)
-            except Exception as error:  # training goes on, uncounted
-                mode.say(f"ranks are not counted: {type(error).__name__}: {error}")
+        threads.this_one_trains()
+        try:
+            store = everyone.write(own_word(problem))
+            if first:
+                mode.remember("counted")
+                tell(store)
+        except Exception as error:  # training goes on, uncounted
+            mode.say(f"ranks are not counted: {type(error).__name__}: {error}")
         return result
     return wrapper
 
@@ -55,7 +54,7 @@ def nccl_problem():
 
 def refuse(problem, rank):
     """Ends this rank; all of one torch end alike, and one of them says why."""
-    mode.of_rank_0(problem, rank)
+    mode.of_rank_0(f"{problem}. {mode.ANYWAY}", rank)
     raise SystemExit(2)
 
 
@@ -70,15 +69,13 @@ def own_word(problem):
     if not why and backend != "undefined" and "nccl" not in backend:  # or "cpu:gloo,cuda:nccl"
         why = f"backend {backend}"
     return {"host": socket.gethostname(), "why": why,
-            "profile": os.environ.get("SLIMCCL_PROFILE", "exact")}
+            "profile": mode.core_profile or "exact"}
 
 
-def count(problem):
-    from torch.distributed import PrefixStore, distributed_c10d as c10d
+def tell(store):
+    from torch.distributed import distributed_c10d as c10d
 
-    store = PrefixStore(PREFIX, c10d._get_default_store())
     rank, ranks = c10d.get_rank(), c10d.get_world_size()
-    store.set(str(rank), json.dumps(own_word(problem)))
     # Whoever comes first tells if rank 0 itself was started without slimccl-run.
     if store.add("comers", 1) == 1 or rank == 0:
         teller = Teller(store, rank, ranks)
@@ -101,7 +98,7 @@ class Teller(threading.Thread):
 
     def wait_for(self, keys):
         """Until all are there, the patience ends, or the process."""
-        deadline, pause = time.monotonic() + PATIENCE_S, 0.02
+        deadline, pause = time.monotonic() + everyone.PATIENCE_S, 0.02
         while not self.store.check(keys):
             if time.monotonic() > deadline or self.ending.wait(pause):
                 return

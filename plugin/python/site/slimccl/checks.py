@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 
-from slimccl import libraries, torch_nccl
+from slimccl import libraries, mode, torch_nccl
 
 OLDEST_TORCH = (2, 5)  # the first that calls entry points of [torch.backends]
 # They choose a Python by themselves: `python` behind them is none that we find.
@@ -113,11 +113,22 @@ def look(interpreter, env):
 
 
 def check_torch(command, env, allow_inactive):
+    """Refuses a torch that we cannot serve, or warns of it: a launcher may choose another Python than
+    the one that we find, as `srun --container-image` does."""
+    try:
+        _check_torch(command, env)
+    except Refused as error:
+        if not allow_inactive:
+            raise Refused(f"{error}. {mode.ANYWAY}") from None
+        mode.say(f"warning: {error}")
+
+
+def _check_torch(command, env):
     """Where the command's Python can be told: is its torch one that we can serve?"""
     if env.get("TORCH_DEVICE_BACKEND_AUTOLOAD", "1") != "1":
         raise Refused("TORCH_DEVICE_BACKEND_AUTOLOAD="
                       f"{env['TORCH_DEVICE_BACKEND_AUTOLOAD']} keeps torch from loading our hooks: "
-                      "checkpoints would be rounded and ranks not counted; unset it")
+                      "nothing would be compressed; unset it")
     interpreter = find_interpreter(command)
     seen = look(interpreter, env) if interpreter else None
     if not seen or not seen["torch"]:
@@ -128,7 +139,7 @@ def check_torch(command, env, allow_inactive):
                       f"loads: install the wheel there ({interpreter} -m pip install "
                       f"slimccl-*.whl); this slimccl-run is {sys.executable}'s")
     problem = torch_nccl.problem(seen["torch"])
-    if problem and not allow_inactive:
+    if problem:
         raise Refused(problem)
 
 
@@ -137,6 +148,6 @@ def _check_version(version, interpreter):
     if found and tuple(map(int, found.groups())) < OLDEST_TORCH:
         oldest = ".".join(map(str, OLDEST_TORCH))
         raise Refused(f"torch {version} of {interpreter} is too old: from {oldest} on torch loads "
-                      "our hooks by itself; without them checkpoints would be rounded. Take a "
-                      "newer torch, or set LD_PRELOAD yourself and put slimccl.pause() around "
-                      "checkpoints")
+                      "our hooks by itself, and without them nothing is compressed. Take a newer "
+                      "torch, or set LD_PRELOAD and SLIMCCL_PROFILE yourself and put "
+                      "slimccl.pause() around checkpoints")

@@ -1,7 +1,7 @@
 """FSDP1's weights that are still gathered: after a forward without a backward, as in an evaluation,
 those of the root (with SHARD_GRAD_OP: all) stay so as training gathers them, which may be rounded.
 A state dict would take them as they are, and summon_full_params write them back."""
-from slimccl import mode
+from slimccl import everyone, mode
 
 
 def let_go(module):
@@ -10,11 +10,15 @@ def let_go(module):
         from torch.distributed.fsdp import FullyShardedDataParallel
         from torch.distributed.fsdp._runtime_utils import _reshard
 
+        held = []
         for fsdp in FullyShardedDataParallel.fsdp_modules(module):
             handle = getattr(fsdp, "_handle", None)
             if handle is None or fsdp._is_root is None or not handle.uses_sharded_strategy:
                 continue  # nothing is sharded, or nothing has been gathered yet
             if handle._training_state.name == "IDLE" and not handle.needs_unshard():
+                held.append((fsdp, handle))
+        if held and everyone.is_active():
+            for fsdp, handle in held:
                 _reshard(fsdp, handle, True)
     except (ImportError, AttributeError, TypeError) as error:
         mode.of_rank_0(f"cannot reshard FSDP1 in this version ({type(error).__name__}: {error}): "

@@ -1,9 +1,13 @@
 """What slimccl-run tells the processes under it: SLIMCCL_RUN, words joined by commas. Without it
 our hooks do nothing."""
+import contextlib
 import os
 
 VARIABLE, PROFILE = "SLIMCCL_RUN", "SLIMCCL_PROFILE"
+ANYWAY = ("slimccl-run --allow-inactive goes on all the same: what cannot be served or has no hooks "
+          "stays exact")
 hooked = False  # start() has installed all hooks in this process
+core_profile = None  # SLIMCCL_PROFILE as the core of this process read it
 
 
 def text(profile, allow_inactive=False, verbose=False):
@@ -23,11 +27,21 @@ def profile():
     return next((word[8:] for word in words if word.startswith("profile=")), None)
 
 
-def engage():
-    """Before the core reads its settings. SLIMCCL_PROFILE is not set where slimccl-run starts the
-    command: a process without hooks, which would round its checkpoints, stays exact."""
-    if hooked and profile():
-        os.environ.setdefault(PROFILE, profile())
+@contextlib.contextmanager
+def engaged():
+    """While the core is loaded, when it reads its settings once. Before and after SLIMCCL_PROFILE
+    is not set by us: a process without hooks would round its checkpoints, and stays exact, also one
+    that this process starts."""
+    global core_profile
+    ours = hooked and profile() and PROFILE not in os.environ
+    if ours:
+        os.environ[PROFILE] = profile()
+    core_profile = os.environ.get(PROFILE)
+    try:
+        yield
+    finally:
+        if ours:
+            os.environ.pop(PROFILE, None)
 
 
 def remember(word):

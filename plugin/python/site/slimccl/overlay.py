@@ -2,6 +2,7 @@
 import contextlib
 import ctypes
 import os
+import sys
 import threading
 
 from slimccl import mode
@@ -36,7 +37,6 @@ def _look():
         from slimccl import hooks  # which take from us
 
         hooks.start()  # before torch is imported, they wait for it
-        mode.engage()
         try:
             library = ctypes.CDLL(NAME, mode=os.RTLD_NOW | os.RTLD_NOLOAD)
         except OSError:
@@ -44,11 +44,32 @@ def _look():
             return None
         if os.environ.get("SLIMCCL_OVERLAY", "").lower() in ("off", "0", "false"):
             _why = "SLIMCCL_OVERLAY is off"
-        elif not _serves(library):
-            _why = "libslimccl-core.so does not serve, its warning says why"
-        else:
+            return None
+        with mode.engaged():
+            serves = _serves(library)  # which loads the core
+        if serves:
             _library, _why = library, ""
+        else:
+            _why = "libslimccl-core.so does not serve, its warning says why"
         return _library
+
+
+def _in_a_forked_child():
+    """The core only forwards there, though it takes our calls."""
+    global _lock, _library, _why
+    _lock = threading.RLock()  # another thread of the parent may have held it
+    if _library is not None:
+        _library, _why = None, "it was forked after its parent had loaded the core"
+
+
+os.register_at_fork(after_in_child=_in_a_forked_child)
+
+
+def has_no_group():
+    """torch is here, but no process group: nothing to pause or to count, and no reason to load the
+    core, which would only forward in the children that are forked from here."""
+    dist = sys.modules.get("torch.distributed")
+    return dist is not None and not getattr(dist, "is_initialized", lambda: False)()
 
 
 def is_active():
@@ -84,7 +105,8 @@ def _change(by):
 
 
 def step():
-    """An optimizer step has ended. Does nothing without the preloaded file."""
-    library = _look()
+    """An optimizer step has ended. Does nothing without the preloaded file, or before torch's
+    process group is made."""
+    library = None if has_no_group() else _look()
     if library is not None:
         library.slimcclStep()

@@ -7,14 +7,13 @@ call alone (nn.Module.state_dict) communicates nothing, and is not here.
 """
 import contextlib
 
-from slimccl import fsdp1, mode, overlay, patching, threads
+from slimccl import fsdp1, mode, overlay, patching, threads, zero
 
 CHECKPOINT = "torch.distributed.checkpoint."
 FSDP1 = "torch.distributed.fsdp.fully_sharded_data_parallel"
+ENGINE = "deepspeed.runtime.engine"
 # Module: what is paused while it runs. "?": not in every version.
 FUNCTIONS = {
-    CHECKPOINT + "state_dict_saver": ("save", "save_state_dict?", "async_save"),
-    CHECKPOINT + "state_dict_loader": ("load", "load_state_dict?"),
     CHECKPOINT + "state_dict": (
         "get_model_state_dict", "get_optimizer_state_dict", "get_state_dict",
         "set_model_state_dict", "set_optimizer_state_dict", "set_state_dict"),
@@ -23,23 +22,39 @@ FUNCTIONS = {
         "optim_state_dict", "optim_state_dict_to_load", "full_optim_state_dict?",
         "sharded_optim_state_dict?", "shard_full_optim_state_dict?",
         "scatter_full_optim_state_dict?", "flatten_sharded_optim_state_dict?")),
-    "deepspeed.runtime.engine": tuple("DeepSpeedEngine." + name for name in (
-        "save_checkpoint", "load_checkpoint", "save_16bit_model",
-        "_zero3_consolidated_16bit_state_dict?", "_consolidated_16bit_state_dict?")),
+    "torch.distributed.algorithms.model_averaging.utils": ("average_parameters",),
+    ENGINE: tuple("DeepSpeedEngine." + name for name in (
+        "load_checkpoint", "_zero3_consolidated_16bit_state_dict?",
+        "_consolidated_16bit_state_dict?")),
     "deepspeed.utils.tensor_fragment": (
-        "safe_get_full_fp32_param", "safe_get_full_optimizer_state", "safe_get_full_grad"),
+        "safe_get_full_fp32_param", "safe_get_full_optimizer_state", "safe_get_full_grad",
+        "safe_update_full_grad_vectorized?"),
 }
 
 
-def paused(function):
+def paused(function, first=None, in_step=lambda: not threads.in_background()):
+    """Runs first(arguments) and the function in a pause."""
     def wrapper(*arguments, **keywords):
         import torch
 
-        if torch.compiler.is_compiling() or not threads.is_training():
+        if torch.compiler.is_compiling() or overlay.has_no_group() or not in_step():
             return function(*arguments, **keywords)
         with overlay.pause():
+            if first:
+                first(*arguments, **keywords)
             return function(*arguments, **keywords)
     return wrapper
+
+
+def paused_where_it_trains(function):
+    """Of torch's save and load. They send no tensors themselves, only the objects they are given
+    may: a program may call them over gloo in a thread of its own, in step with nothing."""
+    return paused(function, in_step=threads.is_training)
+
+
+def paused_in_front(function):
+    """Of async_save, which calls the hooked save() in a thread of its own while training goes on."""
+    return threads.with_a_background(paused(function))
 
 
 class Edges(contextlib.ContextDecorator):
@@ -65,9 +80,9 @@ def at_its_edges(make):
     return lambda *arguments, **keywords: Edges(make(*arguments, **keywords))
 
 
-def if_it_reads(function):
+def if_it_reads(function, first=None):
     """Of GatheredParameters: with a fwd_module it is part of that module's forward, of training."""
-    pausing = paused(function)
+    pausing = paused(function, first)
 
     def wrapper(self, *arguments):
         trains = getattr(self, "fwd_module", None) is not None
@@ -101,17 +116,29 @@ def change(module, name, wrapper):
                  "slimccl.pause() around what takes its place")
 
 
+def gathers_anew(function):
+    """Of FSDP1's methods."""
+    return fsdp1.gathers_anew(paused(function))
+
+
 def install():
     def on(module, *wrapped):
         patching.on_import(module, lambda it: [change(it, *one) for one in wrapped])
 
     for module, names in FUNCTIONS.items():
         on(module, *((name, paused) for name in names))
-    on(FSDP1, ("FullyShardedDataParallel.state_dict",
-               lambda function: fsdp1.gathers_anew(paused(function))),
+    for module, names in (("state_dict_saver", ("save", "save_state_dict?")),
+                          ("state_dict_loader", ("load", "load_state_dict?"))):
+        on(CHECKPOINT + module, *((name, paused_where_it_trains) for name in names))
+    on(CHECKPOINT + "state_dict_saver", ("async_save", paused_in_front))
+    on(FSDP1, ("FullyShardedDataParallel.state_dict", gathers_anew),
+       ("FullyShardedDataParallel.apply", gathers_anew),
        ("FullyShardedDataParallel.summon_full_params",
         lambda make: fsdp1.gathers_anew(at_its_edges(make))))
     patching.on_import(FSDP1, lambda it: change(
         it, "nn.Module.load_state_dict", if_it_holds(it.FullyShardedDataParallel)))
+    on(ENGINE, *((f"DeepSpeedEngine.{name}", lambda save: paused(save, zero.gather_replicas))
+                 for name in ("save_checkpoint", "save_16bit_model")))
     on("deepspeed.runtime.zero.partition_parameters",
-       ("GatheredParameters.__enter__", if_it_reads), ("GatheredParameters.__exit__", if_it_reads))
+       ("GatheredParameters.__enter__", lambda enter: if_it_reads(enter, zero.let_go)),
+       ("GatheredParameters.__exit__", if_it_reads))

@@ -32,7 +32,8 @@ def options(arguments):
                         "as JSON; %%h and %%p are its host and process id, put in where missing")
     parser.add_argument("--rules", metavar="RULES", help="a file, or COMM[:OP[:TYPE]]=TREAT;...")
     parser.add_argument("--allow-inactive", action="store_true",
-                        help="run, exactly, where torch's NCCL cannot be reached")
+                        help="warn, and go on, where the torch of COMMAND's Python cannot be served: "
+                        "what has no hooks stays exact")
     parser.add_argument("--preload", metavar="FILE", help=f"another {libraries.PRELOAD}")
     parser.add_argument("--verbose", action="store_true", help="say what is set and hooked")
     parser.add_argument("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)

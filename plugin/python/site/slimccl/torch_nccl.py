@@ -6,7 +6,7 @@ from slimccl import elf
 STATIC = ("torch has NCCL linked into it ({path} asks for no libnccl.so.2): LD_PRELOAD cannot "
           "reach its calls, so that nothing would be compressed. PyPI's wheels of torch load NCCL "
           "as a library; a torch built from source does with USE_SYSTEM_NCCL=1 and without "
-          "USE_STATIC_NCCL. To run all the same, exactly: slimccl-run --allow-inactive")
+          "USE_STATIC_NCCL")
 
 
 def problem(torch_folder):
