@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """FSDP2, FSDP1 and ZeRO-3 save what they have in the middle of a run, and go on. What a fresh
-process loads goes on as if nothing had been; and what is saved under compression, with a pause
-around it, is what the ranks hold, bit for bit."""
+process loads goes on as if nothing had been; and what is saved under slimccl-run with compression,
+whose hooks pause, is what the ranks hold, bit for bit."""
 import filecmp
 import os
 import re
@@ -14,6 +14,7 @@ import torchrun  # noqa: E402
 import trainers_test  # noqa: E402
 
 STEPS, AT = 4, 2  # before step AT all is saved
+LAUNCHER = os.path.join(torchrun.ROOT, "plugin", "python", "slimccl-run")
 LOSS = re.compile(r"^(\w+ step \d+ loss .*)$", re.M)
 DIGEST = re.compile(r"^(\w+) (saved|loaded) (weights|everything) (\w+)$", re.M)
 # These hold random names, or in which order DeepSpeed's settings were made: what they hold of the
@@ -32,12 +33,22 @@ class Checkpoints(reported.ReportedTest):
         cls.folders = {name: os.path.join(base, name) for name in ("exact", "zeropp", "copy")}
         common = ["--steps", STEPS, "--at", AT]
         cls.exact = cls.run_plain("resume", "exact", [*common, "--save", cls.folders["exact"]])
-        cls.zeropp, cls.reports = cls.run_reported(
-            "resume", "saved", [*common, "--save", cls.folders["zeropp"], "--pause"])
+        cls.zeropp, cls.reports = cls.run_launched([*common, "--save", cls.folders["zeropp"]])
         # A fresh process, without the overlay: first what the second saved, then the first.
         copy = f"{cls.folders['zeropp']}:{cls.folders['copy']}"
         cls.fresh = cls.run_plain("resume", "fresh", [
             *common, "--copy", copy, "--load", cls.folders["exact"]])
+
+    @classmethod
+    def run_launched(cls, arguments):
+        """The run under slimccl-run, and its ranks' reports: nothing in the script pauses."""
+        name = "resume-saved-launched"
+        pattern = os.path.join(torchrun.MADE, "runs", name, "report-%h-%p.json")
+        done = torchrun.run(
+            "resume", [*reported.WIDE, *arguments], name, cluster=cls.cluster, env=torchrun.FAST,
+            launcher=f"{sys.executable} {LAUNCHER} --preload {torchrun.PRELOAD} --profile zeropp "
+                     f"--report {pattern}")
+        return done, list(torchrun.read_reports(pattern))
 
     def losses(self, run, trainer):
         """Of all steps, by rank alike."""

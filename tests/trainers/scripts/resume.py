@@ -4,8 +4,6 @@ of its framework, and goes on: or loads that in a fresh process, and goes on fro
 Each rank prints digests of what it holds itself, taken without communication: its shards of the
 weights, and those with the optimizer's state. They must be the same where they were saved and where
 they were loaded."""
-import contextlib
-import ctypes
 import hashlib
 import itertools
 import os
@@ -21,18 +19,6 @@ from torch.distributed.fsdp import (FullOptimStateDictConfig, FullStateDictConfi
                                     FullyShardedDataParallel, MixedPrecision, MixedPrecisionPolicy,
                                     StateDictType, fully_shard)
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
-
-
-@contextlib.contextmanager
-def paused():
-    """What is gathered inside is exact. The preloaded file's functions are everybody's."""
-    everybody = ctypes.CDLL(None)
-    there = hasattr(everybody, "slimcclPause")
-    if there:
-        everybody.slimcclPause()
-    yield
-    if there:
-        everybody.slimcclResume()
 
 
 def digest(tensors):
@@ -183,8 +169,7 @@ def save(trainer, name, folder):
     print(f"{name} saved everything {digest(trainer.everything())}", flush=True)
     folder = os.path.join(folder, name)
     os.makedirs(folder, exist_ok=True)
-    with paused() if chosen.pause else contextlib.nullcontext():
-        trainer.save(folder)
+    trainer.save(folder)
     dist.barrier()
 
 
@@ -196,7 +181,6 @@ def load(trainer, name, folder):
 parser = gpt.parser()
 parser.add_argument("--at", type=int, default=2, help="step before which all is saved, or loaded")
 parser.add_argument("--save", metavar="FOLDER")
-parser.add_argument("--pause", action="store_true", help="while it saves")
 parser.add_argument("--copy", metavar="FROM:TO", help="first load this, and save it again")
 parser.add_argument("--load", metavar="FOLDER")
 chosen = parser.parse_args()
