@@ -3,6 +3,7 @@
 is gathered anew in them."""
 import contextlib
 import os
+import signal
 import sys
 import threading
 import types
@@ -108,6 +109,7 @@ class Pauses(served.Served):
         locked.wait()
         child = os.fork()
         if child == 0:
+            signal.alarm(10)
             with overlay.pause():
                 os.write(writer, f"{overlay.is_active()} {overlay.why_inactive()}".encode())
             os._exit(0)

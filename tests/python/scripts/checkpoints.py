@@ -277,20 +277,18 @@ def saved_by_deepspeed(log, engine, folder, weights):
         lambda: torch.load(os.path.join(folder, "pytorch_model.bin"))), weights)
 
 
-def replicas(log, engine, folder, flats, parts, masters):
+def replicas(log, engine, folder, device, parts, masters):
     """ZeRO-1 and ZeRO-2: the ranks hold all weights, of which their own part is exact."""
     rank = dist.get_rank()
     weights = layers(whole(parts[0][rank]))
-    master = layers(whole(masters[0]))
     log.rounded("replicas", dict(engine.module.named_parameters()), weights)
     log.call("save_checkpoint", engine.save_checkpoint, folder, tag="end")
     states = os.path.join(folder, "end", "mp_rank_00_model_states.pt")
     log.same("save_checkpoint", from_rank_0(
         lambda: torch.load(states, weights_only=False)["module"]), weights)
     # What is not asked to be saved stays as training gathers it: rounded.
-    for batch in list(batches(torch.device("cuda", torch.cuda.current_device())))[:1]:
-        engine.backward(engine(batch.bfloat16()).square().mean())
-        engine.step()
+    engine.backward(engine(next(batches(device)).bfloat16()).square().mean())
+    engine.step()
     weights, master = layers(whole(parts[0][rank])), layers(whole(masters[0]))
     log.rounded("replicas again", dict(engine.module.named_parameters()), weights)
     saved_by_deepspeed(log, engine, folder, weights)
@@ -306,7 +304,7 @@ def zero1(log, device, folder):
                   data_types={"grad_accum_dtype": "fp32"})
     optimizer = engine.optimizer
     assert type(optimizer).__name__ == "BF16_Optimizer", type(optimizer)
-    replicas(log, engine, folder, optimizer.bf16_groups_flat, optimizer.bf16_partitioned_groups,
+    replicas(log, engine, folder, device, optimizer.bf16_partitioned_groups,
              optimizer.fp32_groups_flat_partition)
 
 
@@ -314,8 +312,7 @@ def zero2(log, device, folder):
     engine = zero(device, zero_optimization={"stage": 2, "round_robin_gradients": False})
     optimizer = engine.optimizer
     assert type(optimizer).__name__ == "DeepSpeedZeroOptimizer", type(optimizer)
-    replicas(log, engine, folder, optimizer.bit16_groups_flat,
-             optimizer.parallel_partitioned_bit16_groups,
+    replicas(log, engine, folder, device, optimizer.parallel_partitioned_bit16_groups,
              optimizer.single_partition_of_fp32_groups)
 
 
