@@ -90,11 +90,25 @@ class Pauses(served.Served):
     def test_nothing_before_a_process_group(self):
         dist = types.SimpleNamespace(is_initialized=lambda: False)
         with mock.patch.dict(sys.modules, {"torch.distributed": dist}):
+            overlay._library, overlay._why = None, None
             overlay.step()
-            self.assertEqual((pauses.paused(self.look)(), self.calls()), (0, []))
-            dist.is_initialized = lambda: True
+            pauses.paused(self.look)()
+            self.assertIsNone(overlay._why, "it was looked for")
+            # A core that is loaded serves other bindings of NCCL too.
+            overlay._library, overlay._why = self.library, ""
             overlay.step()
-            self.assertEqual(self.calls(), ["step"])
+            self.assertEqual((pauses.paused(self.look)(), self.calls()),
+                             (1, ["step", "pause", "resume"]))
+
+    def test_a_core_that_has_read_its_settings_is_not_told_a_profile(self):
+        for late, profile in ((False, "zeropp"), (True, None)):
+            with mock.patch.dict(os.environ, {mode.VARIABLE: "on,profile=zeropp"}), \
+                    mock.patch.object(mode, "hooked", True), \
+                    mock.patch.object(mode, "core_profile", "else"):
+                with mode.engaged(late):
+                    self.assertEqual(os.environ.get(mode.PROFILE), profile)
+                self.assertEqual((os.environ.get(mode.PROFILE), mode.core_profile), (None, profile))
+        self.assertFalse(overlay._core_is_there())
 
     def test_a_forked_child_is_not_active(self):
         reader, writer = os.pipe()
@@ -152,6 +166,24 @@ class Pauses(served.Served):
         decorated()
         decorated()
         self.assertEqual(seen, [1, 0, 1, 0])
+
+    def test_what_is_held_is_let_go_whenever_it_is_entered(self):
+        seen = []
+
+        @contextlib.contextmanager
+        def manager(module):
+            seen.append(module)
+            yield
+
+        def let_go(module):
+            seen.append(f"{module} let go, paused {self.look()}")
+        made = pauses.at_its_edges(manager, let_go)("a module")
+        self.assertEqual(seen, [])
+        made(lambda: None)()
+        self.assertEqual(seen, ["a module let go, paused 1", "a module"])
+        with made:
+            pass
+        self.assertEqual(seen[2:], seen[:2])
 
     def test_gathered_parameters_of_a_forward_train(self):
         enter = pauses.if_it_reads(lambda gathered: self.look())
@@ -213,7 +245,7 @@ class Zero(served.Served):
         dist = types.SimpleNamespace(
             is_initialized=lambda: True, get_world_size=lambda group: group,
             get_rank=lambda group: 1, all_gather_into_tensor=lambda flat, own, group:
-            self.made.append((flat, own, group, self.library.depth)))
+            self.made.append((flat, own, group, self.library.depth, self.grad)))
         sys.modules["torch"].distributed = dist
         for patch in (mock.patch.dict(sys.modules, {"torch.distributed": dist}),
                       mock.patch.object(everyone, "is_active", lambda: self.everybody)):
@@ -221,7 +253,7 @@ class Zero(served.Served):
             self.addCleanup(patch.stop)
 
     def saved(self, optimizer):
-        """The gathers that were made before a save, with the depth of pauses."""
+        """The gathers that were made before a save, with the depth of pauses; gradients or not."""
         self.made = []
         save = pauses.paused(lambda engine: self.made[:], zero.gather_replicas)
         return save(types.SimpleNamespace(optimizer=optimizer))
@@ -233,7 +265,7 @@ class Zero(served.Served):
             optimizer = types.SimpleNamespace(**{
                 flats: ["flat", "small", "gone"], parts: [["a", "b"], ["c"], []],
                 "real_dp_process_group": [2, 1, 2]})
-            self.assertEqual(self.saved(optimizer), [("flat", "b", 2, 1)])
+            self.assertEqual(self.saved(optimizer), [("flat", "b", 2, 1, False)])
             self.everybody = False
             self.assertEqual(self.saved(optimizer), [])
             self.everybody = True

@@ -89,6 +89,10 @@ class FakeStore(dict):
     def get(self, key):
         return self[key]
 
+    def add(self, key, number):
+        self[key] = dict.get(self, key, 0) + number
+        return self[key]
+
     def compare_set(self, key, expected, wanted):
         assert expected == ""
         return self.setdefault(key, wanted.encode())
@@ -107,8 +111,8 @@ class Ranks(unittest.TestCase):
         active.Teller(store, rank, 4).run()
         return self.said
 
-    def word(self, why="", host="a", profile="auto"):
-        return {"host": host, "why": why, "profile": profile}
+    def word(self, why="", host="a", profile="auto", backend="nccl"):
+        return {"host": host, "why": why, "profile": profile, "backend": backend}
 
     def test_all(self):
         self.assertEqual(self.tell(0, {rank: self.word() for rank in range(4)}),
@@ -145,6 +149,16 @@ class Ranks(unittest.TestCase):
         del store["all 4 are active"]
         store["3"] = json.dumps(self.word("not preloaded"))
         self.assertFalse(everyone._decide(store, 4))
+        self.assertIn("not all ranks are active", self.said[-1])
+
+    def test_one_rank_reads_what_all_wrote(self):
+        store = FakeStore({str(rank): json.dumps(self.word(backend="gloo")) for rank in range(4)})
+        store.read = []
+        store.get = lambda key: (store.read.append(key), store[key])[1]
+        self.assertTrue(everyone._decide(store, 4), "a group of NCCL may be beside the default one")
+        self.assertEqual(len(store.read), 5)
+        self.assertTrue(everyone._decide(store, 4))
+        self.assertEqual(store.read[5:], ["all 4 are active"])
 
     def test_profiles_that_differ(self):
         words = {rank: self.word(profile=("auto", "exact")[rank // 3]) for rank in range(4)}
@@ -168,7 +182,8 @@ class Ranks(unittest.TestCase):
                                                "torch.distributed": dist}), \
                     mock.patch.object(active.overlay, "why_inactive", lambda: ""):
                 sys.modules["torch"].distributed = dist
-                self.assertEqual(active.own_word(None)["why"], why, backend)
+                word = active.own_word(None)
+                self.assertEqual((word["why"], active.why_not(word)), ("", why), backend)
 
     def test_a_store_that_has_ended(self):
         teller = active.Teller(None, 0, 4)

@@ -1,4 +1,5 @@
 """What the tests of the hooks share: a fake library, and just enough of a torch."""
+import contextlib
 import sys
 import types
 import unittest
@@ -43,10 +44,17 @@ class Served(unittest.TestCase):
     """With a fake library and just enough of a torch."""
 
     def setUp(self):
-        self.library, self.compiler = FakeLibrary(), FakeCompiler()
+        self.library, self.compiler, self.grad = FakeLibrary(), FakeCompiler(), True
         overlay._library, overlay._why = self.library, ""
-        sys.modules["torch"] = types.SimpleNamespace(compiler=self.compiler)
+        sys.modules["torch"] = types.SimpleNamespace(compiler=self.compiler,
+                                                     no_grad=self.no_grad)
         self.addCleanup(sys.modules.pop, "torch")
+
+    @contextlib.contextmanager
+    def no_grad(self):
+        self.grad = False
+        yield
+        self.grad = True
 
     def calls(self):
         taken, self.library.calls = self.library.calls, []

@@ -95,8 +95,13 @@ class Named(Launched):
     def test_rules_go_by_the_names_of_torchs_groups(self):
         if not self.kernels:
             self.skipTest("built without nvcc, so there are no kernels, and no rule is asked")
+        for split in ((), ("--eager",)):  # new groups; parts of a group that is bound to its device
+            with self.subTest(split):
+                self.check("names" + "-split" * len(split), split)
+
+    def check(self, name, more):
         done, reports = self.launch(
-            "fsdp2_tp", "names", "--steps", "2", "--bf16", "--width", "256", "--batch", "16",
+            "fsdp2_tp", name, "--steps", "2", "--bf16", "--width", "256", "--batch", "16", *more,
             options="--profile zeropp --rules mesh_tp=exact")
         self.assertEqual(len(reports), RANKS)
         for report in reports:

@@ -5,7 +5,6 @@ import collections
 import json
 import os
 import socket
-import sys
 import threading
 import time
 
@@ -17,13 +16,7 @@ SILENT = "no word from {them}: started without slimccl-run"
 def watch(module):
     """Of torch.distributed.distributed_c10d, whose function other modules have taken already:
     torch.distributed itself, and its device_mesh."""
-    original = getattr(module, "init_process_group", None)
-    if original is None or not patching.wrap(module, "init_process_group", counted):
-        return  # a torch without torch.distributed
-    for name, other in list(sys.modules.items()):
-        taken = getattr(other, "__dict__", {}).get("init_process_group")
-        if name.startswith("torch.") and taken is original:
-            other.init_process_group = module.init_process_group
+    patching.wrap_everywhere(module, "init_process_group", counted)
 
 
 def counted(init_process_group):
@@ -65,10 +58,7 @@ def own_word(problem):
     why = overlay.why_inactive()
     if not why and problem:
         why = "NCCL is linked into torch"
-    backend = dist.get_backend()
-    if not why and backend != "undefined" and "nccl" not in backend:  # or "cpu:gloo,cuda:nccl"
-        why = f"backend {backend}"
-    return {"host": socket.gethostname(), "why": why,
+    return {"host": socket.gethostname(), "why": why, "backend": dist.get_backend(),
             "profile": mode.core_profile or "exact"}
 
 
@@ -134,14 +124,21 @@ def named(numbers):
     return f"rank{'s' * (len(numbers) > 1)} {', '.join(spans)}"
 
 
+def why_not(word):
+    """Of the default group: others may be NCCL's."""
+    backend = word.get("backend", "nccl")
+    other = backend != "undefined" and "nccl" not in backend  # or "cpu:gloo,cuda:nccl"
+    return word["why"] or (f"backend {backend}" if other else "")
+
+
 def summary(words):
     """The line for what the ranks wrote, None for one that wrote nothing."""
     missing, profiles = collections.defaultdict(list), collections.defaultdict(list)
     for rank, word in enumerate(words):
         if word is None:
             missing[SILENT].append(rank)
-        elif word["why"]:
-            missing[f"host {word['host']}: {word['why']}"].append(rank)
+        elif why_not(word):
+            missing[f"host {word['host']}: {why_not(word)}"].append(rank)
         else:
             profiles[word["profile"]].append(rank)
     active = sum(map(len, profiles.values()))

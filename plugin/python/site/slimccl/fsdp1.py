@@ -25,12 +25,6 @@ def let_go(module):
                        "a checkpoint right after an evaluation may hold rounded weights")
 
 
-def gathers_anew(function):
+def let_go_first(*arguments, **keywords):
     """Of what takes a module first."""
-    def wrapper(*arguments, **keywords):
-        import torch
-
-        if not torch.compiler.is_compiling():
-            let_go(arguments[0] if arguments else keywords.get("module", keywords.get("self")))
-        return function(*arguments, **keywords)
-    return wrapper
+    let_go(arguments[0] if arguments else keywords.get("module", keywords.get("self")))

@@ -28,12 +28,12 @@ def profile():
 
 
 @contextlib.contextmanager
-def engaged():
+def engaged(late=False):
     """While the core is loaded, when it reads its settings once. Before and after SLIMCCL_PROFILE
     is not set by us: a process without hooks would round its checkpoints, and stays exact, also one
-    that this process starts."""
+    that this process starts. `late`: it has read them already."""
     global core_profile
-    ours = hooked and profile() and PROFILE not in os.environ
+    ours = not late and hooked and profile() and PROFILE not in os.environ
     if ours:
         os.environ[PROFILE] = profile()
     core_profile = os.environ.get(PROFILE)

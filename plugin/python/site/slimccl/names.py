@@ -1,13 +1,14 @@
 """Gives NCCL's communicators the names that torch has for their process groups ("mesh_tp"), so that
 rules and warnings can go by them: ProcessGroupNCCL keeps them to itself."""
+import copy
 import ctypes
 import inspect
 
-from slimccl import patching
+from slimccl import mode, patching
 
 MAGIC, SINCE = 0xCAFEBEEF, 22700  # the version from which ncclConfig_t has a name where we look for it
 NAMELESS = (None, "", "undefined", "default_pg")
-_kept = []  # NCCL is told where a name lies
+_kept = {}  # names that we have put; NCCL is told where they lie
 
 
 class Config(ctypes.Structure):
@@ -19,46 +20,70 @@ class Config(ctypes.Structure):
                 ("name", ctypes.c_void_p)]
 
 
-def put(options, name):
-    """Into ProcessGroupNCCL.Options, unless the program has put one there."""
+def with_name(options, name):
+    """A copy of ProcessGroupNCCL.Options, which programs use again, with the name; None takes ours
+    away. A name of the program's own stays."""
+    options = copy.deepcopy(options)
     config = Config.from_address(options.config.unsafe_get_ptr())
     known = config.magic == MAGIC and config.version >= SINCE
-    if not known or config.size < ctypes.sizeof(Config) or config.name:
-        return
-    _kept.append(ctypes.create_string_buffer(name.encode()))
-    config.name = ctypes.addressof(_kept[-1])
-
-
-def options_of(module, arguments):
-    """The program's, or torch's own, which it would have made itself."""
-    options = arguments.get("backend_options")
-    if options is None:
-        options = module.ProcessGroupNCCL.Options()
-        options.is_high_priority_stream = False
-        options._timeout = arguments.get("timeout")
+    if not known or config.size < ctypes.sizeof(Config):
+        return options
+    if not config.name or ctypes.string_at(config.name) in _kept:
+        key = name.encode() if name else None
+        buffer = _kept.setdefault(key, ctypes.create_string_buffer(key)) if key else None
+        config.name = ctypes.addressof(buffer) if buffer else None
     return options
 
 
-def watch(module):
-    """Of torch.distributed.distributed_c10d."""
-    helper = getattr(module, "_new_process_group_helper", None)
-    if helper is None or "group_desc" not in inspect.signature(helper).parameters:
-        return  # another torch, whose groups have no name
-    signature = inspect.signature(helper)
+def new_group_options(module, given):
+    """Of _new_process_group_helper, if the group has a name and may be NCCL's."""
+    name, backend = given.get("group_desc"), str(given.get("backend")).lower()
+    if name in NAMELESS or not ("nccl" in backend or backend in ("undefined", "none")):
+        return None
+    options = given.get("backend_options")
+    if options is None:  # torch's own
+        options = module.ProcessGroupNCCL.Options()
+        options.is_high_priority_stream = False
+        options._timeout = given.get("timeout")
+    return with_name(options, name)
 
-    def named(function):
-        def wrapper(*given, **keywords):
-            bound = signature.bind(*given, **keywords)
-            name = bound.arguments.get("group_desc")
-            nccl = "nccl" in str(bound.arguments.get("backend")).lower()
-            if nccl and name not in NAMELESS:
-                try:
-                    options = options_of(module, bound.arguments)
-                    put(options, name)
-                    bound.arguments["backend_options"] = options
-                except Exception:  # a group without a name is as good as before
-                    pass
+
+def split_options(module, given):
+    """Of split_group, where torch copies the parent's, with its name."""
+    import torch
+
+    parent = given.get("parent_pg") or module._get_default_group()
+    options = given.get("pg_options") or parent._get_backend(torch.device("cuda")).options
+    name = given.get("group_desc")
+    if name in NAMELESS and parent.group_desc not in NAMELESS:
+        name = f"{parent.group_desc}:split"
+    return with_name(options, None if name in NAMELESS else name)
+
+
+def watch(module):
+    """Of torch.distributed.distributed_c10d. Groups of other versions of torch may have no name."""
+    for function, parameter, make in (
+            ("_new_process_group_helper", "backend_options", new_group_options),
+            ("split_group", "pg_options", split_options)):
+        found = getattr(module, function, None)
+        if found and {"group_desc", parameter} <= set(inspect.signature(found).parameters):
+            patching.wrap_everywhere(module, function, naming(module, parameter, make))
+
+
+def naming(module, parameter, make):
+    def wrap(function):
+        signature = inspect.signature(function)
+
+        def wrapper(*arguments, **keywords):
+            bound = signature.bind(*arguments, **keywords)
+            try:
+                options = make(module, bound.arguments)
+            except Exception as error:  # a group without a name, as before
+                options = None
+                mode.of_rank_0(f"a process group has no name, rules do not find it "
+                               f"({type(error).__name__}: {error})")
+            if options is not None:
+                bound.arguments[parameter] = options
             return function(*bound.args, **bound.kwargs)
         return wrapper
-
-    patching.wrap(module, "_new_process_group_helper", named)
+    return wrap

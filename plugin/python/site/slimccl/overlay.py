@@ -28,6 +28,15 @@ def _serves(library):
     return taken < MOST_PAUSES
 
 
+def _core_is_there():
+    """It has read its settings: NCCL was called before we looked."""
+    try:
+        with open("/proc/self/maps", encoding="utf-8", errors="replace") as file:
+            return "/libslimccl-core" in file.read()
+    except OSError:
+        return False
+
+
 def _look():
     """The library, or None; why not is in `_why`."""
     global _library, _why
@@ -45,7 +54,7 @@ def _look():
         if os.environ.get("SLIMCCL_OVERLAY", "").lower() in ("off", "0", "false"):
             _why = "SLIMCCL_OVERLAY is off"
             return None
-        with mode.engaged():
+        with mode.engaged(_core_is_there()):
             serves = _serves(library)  # which loads the core
         if serves:
             _library, _why = library, ""
@@ -67,7 +76,9 @@ os.register_at_fork(after_in_child=_in_a_forked_child)
 
 def has_no_group():
     """torch is here, but no process group: nothing to pause or to count, and no reason to load the
-    core, which would only forward in the children that are forked from here."""
+    core, which would only forward in the children that are forked from here. Not so once it is."""
+    if _library is not None:
+        return False
     dist = sys.modules.get("torch.distributed")
     return dist is not None and not getattr(dist, "is_initialized", lambda: False)()
 

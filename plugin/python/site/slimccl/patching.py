@@ -77,6 +77,16 @@ def on_import(name, change):
         sys.meta_path.insert(0, _watcher)
 
 
+def wrap_everywhere(module, name, wrapper):
+    """Also in torch's modules that have taken the function from it already."""
+    original = getattr(module, name, None)
+    if original is None or not wrap(module, name, wrapper):
+        return
+    for other_name, other in list(sys.modules.items()):
+        if other_name.startswith("torch.") and getattr(other, "__dict__", {}).get(name) is original:
+            setattr(other, name, getattr(module, name))
+
+
 def wrap(holder, name, wrapper):
     """Replaces a function of a module or class by wrapper(function), once. False if there is none:
     another version of the library. Static methods stay static."""

@@ -6,6 +6,7 @@ same call when they gather for it, so that all of them are paused, or none is. W
 call alone (nn.Module.state_dict) communicates nothing, and is not here.
 """
 import contextlib
+import functools
 
 from slimccl import fsdp1, mode, overlay, patching, threads, zero
 
@@ -61,9 +62,9 @@ class Edges(contextlib.ContextDecorator):
     """A context manager that is paused while it is entered and left, not in between. A decorator
     too, as contextlib's own are: made anew for each call."""
 
-    def __init__(self, manager):
-        self.manager = manager
-        self.__enter = paused(manager.__enter__)
+    def __init__(self, manager, first=None):
+        self.manager, self.first = manager, first
+        self.__enter = paused(manager.__enter__, first)
         self.__exit = paused(manager.__exit__)
 
     def __enter__(self):
@@ -73,11 +74,15 @@ class Edges(contextlib.ContextDecorator):
         return self.__exit(*error)
 
     def _recreate_cm(self):
-        return Edges(self.manager._recreate_cm())
+        return Edges(self.manager._recreate_cm(), self.first)
 
 
-def at_its_edges(make):
-    return lambda *arguments, **keywords: Edges(make(*arguments, **keywords))
+def at_its_edges(make, first=None):
+    """first(arguments) whenever it is entered."""
+    def wrapper(*arguments, **keywords):
+        bound = functools.partial(first, *arguments, **keywords) if first else None
+        return Edges(make(*arguments, **keywords), bound)
+    return wrapper
 
 
 def if_it_reads(function, first=None):
@@ -93,7 +98,7 @@ def if_it_reads(function, first=None):
 def if_it_holds(kind):
     """Of nn.Module.load_state_dict: paused if a module inside is of that kind."""
     def wrap(load):
-        pausing = fsdp1.gathers_anew(paused(load))
+        pausing = paused(load, fsdp1.let_go_first)
 
         def wrapper(self, *arguments, **keywords):
             inside = any(isinstance(module, kind) for module in self.modules())
@@ -118,7 +123,7 @@ def change(module, name, wrapper):
 
 def gathers_anew(function):
     """Of FSDP1's methods."""
-    return fsdp1.gathers_anew(paused(function))
+    return paused(function, fsdp1.let_go_first)
 
 
 def install():
@@ -134,7 +139,7 @@ def install():
     on(FSDP1, ("FullyShardedDataParallel.state_dict", gathers_anew),
        ("FullyShardedDataParallel.apply", gathers_anew),
        ("FullyShardedDataParallel.summon_full_params",
-        lambda make: fsdp1.gathers_anew(at_its_edges(make))))
+        lambda make: at_its_edges(make, fsdp1.let_go_first)))
     patching.on_import(FSDP1, lambda it: change(
         it, "nn.Module.load_state_dict", if_it_holds(it.FullyShardedDataParallel)))
     on(ENGINE, *((f"DeepSpeedEngine.{name}", lambda save: paused(save, zero.gather_replicas))

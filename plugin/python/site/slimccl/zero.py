@@ -23,6 +23,7 @@ def gather_replicas(engine, *_arguments, **_keywords):
     """ZeRO-1 and ZeRO-2 gather the weights at the end of each step, in place, and keep them: a
     rank's own part is exact, so that gathering all parts once more makes all of them exact. Their
     masters in 32 bits are left out: a program may have put other weights there, as an average."""
+    import torch
     import torch.distributed as dist
 
     optimizer = getattr(engine, "optimizer", None)
@@ -32,7 +33,8 @@ def gather_replicas(engine, *_arguments, **_keywords):
                                     groups):
             # No parts: offload_states has taken the weights away.
             if own and dist.get_world_size(group) > 1 and everyone.is_active():
-                dist.all_gather_into_tensor(flat, own[dist.get_rank(group)], group=group)
+                with torch.no_grad():
+                    dist.all_gather_into_tensor(flat, own[dist.get_rank(group)], group=group)
 
 
 def is_held(parameter):
