@@ -18,7 +18,7 @@ import meter  # noqa: E402
 import rows  # noqa: E402
 import run_all  # noqa: E402
 import step_time  # noqa: E402
-from catalogue import CONTROLS, WITHOUT_OVERLAY  # noqa: E402
+from catalogue import JUDGED, WITHOUT_OVERLAY  # noqa: E402
 
 
 def traffic(elements=0, compressed=0, exact=0, sent=0, calls=None):
@@ -202,7 +202,7 @@ class Gates(unittest.TestCase):
                          ["fsdp2 2x2 zeropp seed 0: reduce_scatter compressed, 7x for 95% of its elements"])
 
     def test_a_good_ratio_of_a_few_calls(self):
-        for profile, least in (("zeropp", "95%"), ("auto", "20%")):
+        for profile, least in (("zeropp", "95%"), ("auto", "24%")):
             found = record(profile)
             found["traffic"]["all_gather"]["calls"]["under the floor"] = 50
             self.assertEqual(red(record("none"), found), [])
@@ -304,9 +304,10 @@ class Gates(unittest.TestCase):
 
     def test_a_control_that_is_not_worse(self):
         runs = [*seeds("none", 3, 3, 3), *seeds("zeropp", 3.01, 3, 3)]
-        for control in CONTROLS:
-            self.assertEqual(red(*runs, *seeds(control, 3.02, 3.02, 3)), [])
-            self.assertEqual(len(red(*runs, *seeds(control, 3.005, 3, 3))), 1)
+        self.assertEqual(red(*runs, *seeds(JUDGED, 3.02, 3.02, 3)), [])
+        self.assertEqual(len(red(*runs, *seeds(JUDGED, 3.005, 3, 3))), 1)
+        better = [*seeds("none", 3, 3, 3), *seeds("zeropp", 2.98, 3, 3)]
+        self.assertEqual(len(red(*better, *seeds(JUDGED, 2.99, 3, 3))), 1, "better than exact")
 
     def test_auto_that_settles_on_more_bytes(self):
         self.assertEqual(len(red(record("none"), record("zeropp"),
