@@ -96,12 +96,12 @@ class Teller(threading.Thread):
 
     def run(self):
         try:
-            everyone = [str(rank) for rank in range(self.ranks)]
-            self.wait_for(everyone if self.rank == 0 else ["0"])
+            keys = [str(rank) for rank in range(self.ranks)]
+            self.wait_for(keys if self.rank == 0 else ["0"])
             if self.rank != 0 and self.store.check(["0"]):
                 return
             words = [json.loads(self.store.get(key)) if self.store.check([key]) else None
-                     for key in everyone]
+                     for key in keys]
             mode.say(summary(words))
         except Exception as error:  # the store has ended with the program
             mode.say(f"ranks were not counted: {type(error).__name__}: {error}")

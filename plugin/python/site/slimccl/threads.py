@@ -1,7 +1,6 @@
 """Which threads pause. A pause is of the whole process, so it must begin and end at the same place
 among the calls of all ranks. A thread that calls beside training is at no such place: one that
 async_save starts, or one of the program's own in which it saves over gloo."""
-import contextlib
 import threading
 import weakref
 
