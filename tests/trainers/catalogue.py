@@ -66,6 +66,8 @@ class Trainer:
 
 
 BF16 = ("--bf16",)
+# Where matrices are gathered one by one: an eighth of one is over the floor of 65536 elements.
+WIDE = ("--width", "768", "--blocks", "1")
 SHARDED = {"all_gather": both(WEIGHTS), "reduce_scatter": both(GRADIENTS_FP32)}
 
 TRAINERS = {
@@ -96,7 +98,8 @@ TRAINERS = {
                      all_gather=only_zeropp(WEIGHTS), all_reduce=only_zeropp(GRADIENTS_BF16)),
     "zero3": Trainer("zero", BF16, "DeepSpeed ZeRO-3, bf16",
                      all_gather=both(WEIGHTS), reduce_scatter=both(GRADIENTS_BF16)),
-    "zero3-hpz": Trainer("zero", (*BF16, "--hpz"), "DeepSpeed ZeRO-3 with its own hpZ, bf16",
+    "zero3-hpz": Trainer("zero", (*BF16, "--hpz", *WIDE),
+                         "DeepSpeed ZeRO-3 with its own hpZ, bf16, a model 768 wide",
                          all_gather=both(WEIGHTS_ONCE), reduce_scatter=both(GRADIENTS_BF16),
                          wider={"all_gather": both(ONCE_ON_FOUR)}),
     "fsdp2-tp": Trainer("fsdp2_tp", (*BF16, "--batch", "16"),

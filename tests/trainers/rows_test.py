@@ -106,6 +106,11 @@ class Records(unittest.TestCase):
             with self.assertRaises(measure.torchrun.Failed):
                 measure.record_of(Done, Blind, [], steps)
 
+    def test_nodes_have_cores_of_their_own(self):
+        shares = measure.torchrun.shares
+        self.assertEqual(shares(2, {0, 1}), ["0", "1"])
+        self.assertEqual(shares(2, {8, 2, 4, 6, 9}), ["2,4", "6,8"])
+        self.assertEqual(shares(4, {0, 1}), [])
 
     def test_without_kernels_nothing_is_measured(self):
         with tempfile.TemporaryDirectory() as build:

@@ -41,13 +41,15 @@ FAST = {"SLIMCCL_EMULATED_DELAY_US": 0, "SLIMCCL_EMULATED_KERNELS": "rows"}
 
 # One torchrun a node. The vendor's stand-in (tests/vendor) has settings of its own.
 # --redirects 3 keeps the output of each rank by itself. TRAINERS_LAUNCHER goes before torchrun, on
-# the nodes of TRAINERS_LAUNCHED. TRAINERS_BARE: nodes that do not preload.
+# the nodes of TRAINERS_LAUNCHED. TRAINERS_BARE: nodes that do not preload. TRAINERS_CORES: of each node.
 AGENT = """case " $TRAINERS_BARE " in *" $RANK "*) unset LD_PRELOAD ;; esac
 if [ -n "${SLIMCCL_NODE_ID:-}" ]; then
   export NCCL_HOSTID=$SLIMCCL_NODE_ID VENDOR_SLIMCCL_NODE_ID=$SLIMCCL_NODE_ID
 fi
 launcher=()
 case " $TRAINERS_LAUNCHED " in *" $RANK "*) read -ra launcher <<<"$TRAINERS_LAUNCHER" ;; esac
+read -ra cores <<<"${TRAINERS_CORES:-}"
+[ -z "${cores[RANK]:-}" ] || taskset --pid --cpu-list "${cores[RANK]}" $$ >/dev/null || exit
 exec "${launcher[@]}" "$0" -m torch.distributed.run \
   --nnodes "$TRAINERS_NODES" --nproc-per-node "$TRAINERS_RANKS" \
   --node-rank "$RANK" --master-addr "$MASTER_ADDR" --master-port "$MASTER_PORT" \
@@ -110,6 +112,14 @@ def missing(trainer=None):
         if not any(os.path.exists(os.path.join(one, library)) for one in folders.split(":")):
             return f"no {library} in {folders}"
     return None
+
+
+def shares(nodes, cores):
+    """The cores of each pretend node, as taskset takes them: its own, as a machine has, so that no
+    thread takes another node's cores for idle and spins there. None where nodes outnumber cores."""
+    each = len(cores) // nodes
+    return [",".join(map(str, sorted(cores)[node * each:(node + 1) * each]))
+            for node in range(nodes)] if each else []
 
 
 def environment(devices, preload=None):
@@ -177,7 +187,9 @@ def run(trainer, arguments=(), name=None, nodes="2x2", cluster=None, preload=Non
                  "TRAINERS_RANKS": ranks, "TRAINERS_LOGS": folder, "TRAINERS_LAUNCHER": launcher,
                  "TRAINERS_LAUNCHED": " ".join(map(str, launched or range(node_count))),
                  "TRAINERS_BARE": " ".join(map(str, bare)), **(env or {})}
-    if not cluster:  # pretended nodes speak over loopback
+    if cluster:
+        variables["TRAINERS_CORES"] = " ".join(shares(node_count, os.sched_getaffinity(0)))
+    else:  # pretended nodes speak over loopback
         variables.setdefault("SLIMCCL_ADDRESS", "127.0.0.1")
         variables.setdefault("VENDOR_SLIMCCL_ADDRESS", "127.0.0.1")
     script = os.path.join(HERE, "scripts", f"{trainer}.py")
