@@ -8,8 +8,6 @@ SEED_LOSS, MEAN_LOSS = 0.01, 0.005  # the most that a loss may be worse than exa
 LEARNED = 0.6  # of the first loss: the exact run's last one must be below
 PAIRED = ("fsdp2", "zero3")  # with three seeds
 INTERFACES = 0.025  # of the exact bytes: how far the saving seen may be from the one reported
-# Seen, told in docs/trainers.md, and not yet mended: no other gate may be RED in what is committed.
-KNOWN_RED = ("zero3-hpz 4x2 zeropp seed 0: all_gather",)
 SETTLED = 1.1  # `auto`'s bytes a step beside `zeropp`'s, where both compress the same
 
 
