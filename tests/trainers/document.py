@@ -2,6 +2,7 @@
 """Writes the generated parts of docs/trainers.md and README.md: the catalogue's table, and what the
 committed results, docs/trainers.json, say."""
 import os
+import statistics
 
 import rows
 from catalogue import CONTROLS, NOTHING, TRAINERS
@@ -95,17 +96,18 @@ def short(found):
 
 def controls(found):
     """What DeepSpeed's rule did to the loss, seed by seed, beside ours in the same seeds."""
-    worse = {(row["trainer"], row["profile"], row["seed"]): rows.worse(row)
-             for row in found if row["nodes"] == 2}
-    seeds = sorted({seed for _, profile, seed in worse if profile in CONTROLS})
-    lines = ["| trainer | gradients | " + " | ".join(f"seed {seed}" for seed in seeds) + " | mean |",
-             "|---|---|" + "---|" * (len(seeds) + 1)]
+    beside = {(row["trainer"], row["profile"], row["seed"]): row for row in found if row["nodes"] == 2}
+    seeds = sorted({seed for _, profile, seed in beside if profile in CONTROLS})
+    lines = ["| trainer | gradients | " + " | ".join(f"seed {seed}" for seed in seeds)
+             + " | mean | all steps apart |", "|---|---|" + "---|" * (len(seeds) + 2)]
     texts = {"zeropp": "`zeropp`", "auto": "`auto`",
              **{name: f"`{name}`: groups of {size}" for name, size in CONTROLS.items()}}
-    for trainer in dict.fromkeys(name for name, profile, _ in worse if profile in CONTROLS):
+    for trainer in dict.fromkeys(name for name, profile, _ in beside if profile in CONTROLS):
         for profile, text in texts.items():
-            each = [worse[trainer, profile, seed] for seed in seeds]
-            cells = " | ".join(f"{one:+.2%}" for one in [*each, sum(each) / len(each)])
+            runs = [beside[trainer, profile, seed] for seed in seeds]
+            cells = [*map(rows.worse, runs), statistics.mean(map(rows.worse, runs))]
+            apart = statistics.mean(row["losses_apart"] for row in runs)
+            cells = " | ".join([*(f"{one:+.2%}" for one in cells), f"{apart:.2%}"])
             lines.append(f"| {trainer} | {text} | {cells} |")
     return "\n".join(lines) + "\n"
 

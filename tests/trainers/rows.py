@@ -1,6 +1,8 @@
 """The rows of trainers.json: a run under a profile beside the same run without the overlay."""
 import json
+import math
 import os
+import statistics
 
 from catalogue import NOTHING, OPS, TRAINERS
 
@@ -34,6 +36,13 @@ def same_bits(base, run):
     return all(run[part] == base[part] for part in ("losses", "loss", "parameters"))
 
 
+def apart(base, run):
+    """How far the training losses lie from the exact run's: root mean square over the steps, as a
+    share of these. Above it by chance at one step and below at another, they do not cancel."""
+    exact, own = ([float.fromhex(loss) for loss in one["losses"]] for one in (base, run))
+    return math.sqrt(statistics.mean((b / a - 1)**2 for a, b in zip(exact, own)))
+
+
 def row_of(base, run):
     nodes, ranks = (int(part) for part in run["nodes"].split("x"))
     traffic = run["traffic"]
@@ -46,7 +55,7 @@ def row_of(base, run):
         "gradients_ratio": ratio(traffic, "reduce_scatter", "all_reduce"),
         "seconds_exact": base["seconds"], "seconds": run["seconds"],
         "first_loss": float.fromhex(base["losses"][0]), "rate": run["rate"],
-        "identical": same_bits(base, run),
+        "identical": same_bits(base, run), "losses_apart": apart(base, run),
         "ranks_active": run["ranks_active"],
         "operations": operations_of(traffic),
         "commit": run["commit"], "fingerprint": run["fingerprint"],

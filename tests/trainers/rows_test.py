@@ -18,7 +18,7 @@ import meter  # noqa: E402
 import rows  # noqa: E402
 import run_all  # noqa: E402
 import step_time  # noqa: E402
-from catalogue import JUDGED, WITHOUT_OVERLAY  # noqa: E402
+from catalogue import CONTROLS, JUDGED, WITHOUT_OVERLAY  # noqa: E402
 
 
 def traffic(elements=0, compressed=0, exact=0, sent=0, calls=None):
@@ -37,7 +37,7 @@ def record(profile, seed=0, loss=3.0, **changes):
                     "all_reduce": traffic(9, calls={"under the floor": 9})},
         "commit": "c", "fingerprint": "f"}
     if profile not in ("none", "exact"):
-        found["losses"] = ["0x1p3", "0x1p2", "0x1.1p1"]
+        found["losses"] = ["0x1p3", "0x1p2", "0x1.4p1" if profile in CONTROLS else "0x1.1p1"]
     if not base:
         found["traffic"]["all_gather"] = traffic(100, 100, 194, 100, {"compressed": 5})
         found["traffic"]["reduce_scatter"] = traffic(100, 99, 750, 100, {"compressed": 5})
@@ -74,6 +74,11 @@ class Rows(unittest.TestCase):
         self.assertEqual(list(rows.rows_of([record("none", seed=1), record("zeropp")])), [])
         self.assertEqual(list(rows.rows_of([record("none", fingerprint="other"),
                                             record("zeropp")])), [])
+
+
+    def test_how_far_the_losses_are_apart(self):
+        base, run = ({"losses": losses} for losses in (["0x1p0", "0x1p1"], ["0x1.4p0", "0x1.8p0"]))
+        self.assertAlmostEqual(rows.apart(base, run), 0.25)  # a quarter above, a quarter below
 
 
 class Records(unittest.TestCase):
@@ -313,6 +318,13 @@ class Gates(unittest.TestCase):
         self.assertEqual(len(red(*runs, *seeds(JUDGED, 3.005, 3, 3))), 1)
         better = [*seeds("none", 3, 3, 3), *seeds("zeropp", 2.98, 3, 3)]
         self.assertEqual(len(red(*better, *seeds(JUDGED, 2.99, 3, 3))), 1, "better than exact")
+
+    def test_a_control_that_the_losses_do_not_show(self):
+        runs = [*seeds("none", 3, 3, 3), *seeds("zeropp", 3, 3, 3)]
+        near = [record(JUDGED, seed, 3.01, losses=["0x1p3", "0x1p2", "0x1.1fp1"]) for seed in range(3)]
+        far = [record(JUDGED, seed, 3.01, losses=["0x1p3", "0x1p2", "0x1.21p1"]) for seed in range(3)]
+        self.assertEqual(red(*runs, *far), [])
+        self.assertIn("at least 2 times as far", *red(*runs, *near))
 
     def test_auto_that_settles_on_more_bytes(self):
         self.assertEqual(len(red(record("none"), record("zeropp"),
