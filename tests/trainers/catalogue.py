@@ -67,7 +67,7 @@ class Trainer:
 
 BF16 = ("--bf16",)
 # Where matrices are gathered one by one: an eighth of one is over the floor of 65536 elements.
-WIDE = ("--width", "768", "--blocks", "1")
+WIDE = ("--width", "768")
 SHARDED = {"all_gather": both(WEIGHTS), "reduce_scatter": both(GRADIENTS_FP32)}
 
 TRAINERS = {
