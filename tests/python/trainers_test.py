@@ -15,6 +15,7 @@ import torchrun  # noqa: E402
 RANKS = 4
 LAUNCHER = os.path.join(paths.PLUGIN, "slimccl-run")
 CHECKPOINTS = os.path.join(paths.HERE, "scripts", "checkpoints")
+TOLD = "its name says that activations travel by it"
 COUNTED = re.compile(r"^slimccl-run: (\d of \d ranks are active.*)$", re.M)
 
 
@@ -93,22 +94,26 @@ class Ranks(Launched):
 
 class Named(Launched):
     def test_rules_go_by_the_names_of_torchs_groups(self):
-        if not self.kernels:
-            self.skipTest("built without nvcc, so there are no kernels, and no rule is asked")
-        for split in ((), ("--eager",)):  # new groups; parts of a group that is bound to its device
-            with self.subTest(split):
-                self.check("names" + "-split" * len(split), split)
+        done = self.check("names", options="--rules mesh_tp=exact", reason="rule")
+        self.assertNotIn(TOLD, done.text)
 
-    def check(self, name, more):
+    def test_zeropp_goes_by_the_names_of_a_split_groups_parts(self):
+        # With --eager the group is bound to its device, and others are parts of it.
+        done = self.check("names-split", "--eager", reason="named as activations")
+        self.assertEqual(done.text.count(TOLD), 2, "by rank 0 of each mesh_tp")
+
+    def check(self, name, *more, options="", reason=None):
+        if not self.kernels:
+            self.skipTest("built without nvcc, so there are no kernels, and no name is asked")
         done, reports = self.launch(
             "fsdp2_tp", name, "--steps", "2", "--bf16", "--width", "256", "--batch", "16", *more,
-            options="--profile zeropp --rules mesh_tp=exact")
+            options=f"--profile zeropp {options}")
         self.assertEqual(len(reports), RANKS)
         for report in reports:
             calls = {one["name"]: one["calls"] for one in report["communicators"]}
             self.assertLessEqual({"mesh_tp", "mesh_dp"}, set(calls))
-            self.assertEqual(set(calls["mesh_tp"]["all_reduce"]), {"rule"})
-        self.assertNotIn("its name says that activations travel by it", done.text)
+            self.assertEqual(set(calls["mesh_tp"]["all_reduce"]), {reason})
+        return done
 
 
 class Saved(Launched):

@@ -47,6 +47,7 @@ namespace slimccl::overlay {
   X(kCapture, "stream capture")                \
   X(kPaused, "paused")                         \
   X(kRule, "rule")                             \
+  X(kActivations, "named as activations")      \
   X(kNoEvidence, "no evidence")                \
   X(kImplausible, "implausible content")       \
   X(kExactIsFaster, "exact is faster")

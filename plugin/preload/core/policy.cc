@@ -77,6 +77,18 @@ std::vector<std::string> words_of(std::string_view name) {
   return words;
 }
 
+// Whether a communicator's name says that activations travel by it.
+bool names_activations(std::string_view comm) {
+  const std::vector<std::string> words = words_of(comm);
+  const auto any_of = [&](std::initializer_list<std::string_view> some) {
+    return std::ranges::find_first_of(words, some) != words.end();
+  };
+  // "dp_shard_cp" is data parallel: what it gathers is weights.
+  if (any_of({"dp", "data", "fsdp", "ddp", "shard", "replicate"})) return false;
+  return any_of(
+      {"tp", "tensor", "sp", "sequence", "cp", "context", "ep", "expert", "mp", "model"});
+}
+
 // Whether a rule says how all calls of one operation on this communicator are taken.
 bool is_ruled(const Policy& policy, std::string_view comm, Operation op) {
   return std::ranges::any_of(policy.rules, [&](const Rule& rule) {
@@ -129,6 +141,10 @@ Decision decide(const Call& call, const Policy& policy, const Facts& facts) {
   const Rule* const rule =
       first_rule(policy.rules, facts.comm, call.op, call.type, elems_per_rank(call, facts.ranks));
   if (!row.lossy || (rule != nullptr && rule->treat == Treat::kExact)) return {Reason::kRule};
+  // auto has its evidence; a word for all traffic is not meant for what names itself otherwise.
+  if (rule == nullptr && policy.profile != Profile::kAuto && names_activations(facts.comm)) {
+    return {Reason::kActivations};
+  }
   const auto treat = rule != nullptr ? std::optional(rule->treat) : std::nullopt;
   Decision decision{.codecs = codecs_of(policy.profile, call.op, treat),
                     .asks_evidence = rule == nullptr && policy.compresses(),
@@ -174,16 +190,7 @@ uint64_t elems_per_rank(const Call& call, int ranks) {
 }
 
 std::string activation_warning(const Policy& policy, std::string_view comm) {
-  if (policy.profile != Profile::kZeropp) return "";
-  const std::vector<std::string> words = words_of(comm);
-  const auto any_of = [&](std::initializer_list<std::string_view> some) {
-    return std::ranges::find_first_of(words, some) != words.end();
-  };
-  // "dp_shard_cp" is data parallel: what it gathers is weights.
-  if (any_of({"dp", "data", "fsdp", "ddp", "shard", "replicate"})) return "";
-  if (!any_of({"tp", "tensor", "sp", "sequence", "cp", "context", "ep", "expert", "mp", "model"})) {
-    return "";
-  }
+  if (policy.profile != Profile::kZeropp || !names_activations(comm)) return "";
   const bool ruled = is_ruled(policy, comm, Operation::kAllGather) &&
                      is_ruled(policy, comm, Operation::kReduceScatter) &&
                      is_ruled(policy, comm, Operation::kAllReduce);
@@ -192,9 +199,9 @@ std::string activation_warning(const Policy& policy, std::string_view comm) {
   std::ranges::replace_if(
       pattern, [](char c) { return std::strchr(";:=*", c) != nullptr; }, '?');
   return concat(
-      "its name says that activations travel by it; zeropp takes them for weights and "
-      "gradients and compresses them; set SLIMCCL_RULES=\"",
-      pattern, "=exact\" on all ranks if training suffers");
+      "its name says that activations travel by it: what no rule speaks of stays exact; if they "
+      "are weights and gradients, set SLIMCCL_RULES=\"",
+      pattern, ":all_gather=weights; ", pattern, "=gradients\" on all ranks");
 }
 
 std::string hookless_warning(std::string_view run, bool profile_is_set) {

@@ -90,8 +90,8 @@ struct Decision {
 // Elements of one rank's slice: what the floor and the rules count.
 [[nodiscard]] uint64_t elems_per_rank(const Call& call, int ranks);
 
-// Under zeropp: a warning, if the communicator's name says that activations travel by it, and no
-// rule speaks of it. Else empty.
+// Under zeropp: a warning, if the communicator's name says that activations travel by it, so that
+// they stay exact, and no rules speak of all of it. Else empty.
 [[nodiscard]] std::string activation_warning(const Policy& policy, std::string_view comm);
 
 // Under slimccl-run, whose word to its hooks is `run` (SLIMCCL_RUN): a warning, if it was asked for

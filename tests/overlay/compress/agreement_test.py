@@ -196,12 +196,20 @@ class Word(Judge):
                                                  "SLIMCCL_RULES": "dp*=weights;*_tp=exact"})
         self.assert_exact(run, "rule")
 
-    # Guard: without one, zeropp compresses them, and says so once.
+    # Guard: without one, the name itself does, and zeropp says so once.
     def test_no_rule_for_a_telling_name(self):
         run = self.run_client(self.PROGRAM, env={"COMM_NAME": "mesh_tp"})
+        self.assert_exact(run, "named as activations", warnings=1)
+        self.assertIn('set SLIMCCL_RULES="mesh_tp:all_gather=weights; mesh_tp=gradients"',
+                      run.warnings[0])
+
+    # Guard: what that warning says to do does it.
+    def test_the_rules_that_the_warning_tells(self):
+        run = self.run_client(self.PROGRAM, env={
+            "COMM_NAME": "mesh_tp",
+            "SLIMCCL_RULES": "mesh_tp:all_gather=weights; mesh_tp=gradients"})
         self.assert_compressed(run)
-        self.assertEqual(len(run.warnings), 1, run.text)
-        self.assertIn('set SLIMCCL_RULES="mesh_tp=exact"', run.warnings[0])
+        self.assertEqual(run.warnings, [])
 
     # Guard: a rule needs no evidence, and asks for none.
     def test_a_rule_under_auto(self):

@@ -207,7 +207,7 @@ TEST(OverlayPolicy, AnExactRowThatIsForcedIsARule) {
 TEST(OverlayPolicy, NamesOfActivationsWarnUntilARuleSpeaks) {
   const Policy zeropp = policy_of(Profile::kZeropp);
   for (const char* name : {"tp", "mesh_tp_0", "TENSOR_MODEL_PARALLEL_GROUP", "cp", "sp1", "ep"}) {
-    EXPECT_THAT(activation_warning(zeropp, name), HasSubstr(concat(name, "=exact"))) << name;
+    EXPECT_THAT(activation_warning(zeropp, name), HasSubstr(concat(name, "=gradients"))) << name;
   }
   for (const char* name :
        {"", "world", "dp_shard_cp", "DATA_PARALLEL_GROUP_WITH_CP", "http", "fsdp"}) {
@@ -219,7 +219,7 @@ TEST(OverlayPolicy, NamesOfActivationsWarnUntilARuleSpeaks) {
   EXPECT_NE(activation_warning(ruled(Profile::kZeropp, "tp:all_gather=exact"), "tp"), "");
   EXPECT_NE(activation_warning(ruled(Profile::kZeropp, "tp:*:bf16=exact"), "tp"), "");
   const std::string odd = activation_warning(zeropp, "tp:0;1");
-  EXPECT_THAT(odd, HasSubstr("tp?0?1=exact"));
+  EXPECT_THAT(odd, HasSubstr("\"tp?0?1:all_gather=weights; tp?0?1=gradients\""));
   EXPECT_EQ(activation_warning(ruled(Profile::kZeropp, "tp?0?1=exact"), "tp:0;1"), "");
 }
 
