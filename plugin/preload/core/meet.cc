@@ -152,6 +152,8 @@ std::string outcome(const Verdict& verdict) {
 // entry.mutex is held.
 void settle(Entry& entry, Verdict verdict, int speaker) {
   if (verdict.name) entry.name = *verdict.name;
+  State& state = State::instance();
+  state.rule_use.see(state.policy.rules, entry.name, entry.rank, entry.ranks);
   entry.topology = std::move(verdict.topology);
   entry.families = std::move(verdict.families);
   entry.why = verdict.warns ? verdict.why : outcome(verdict);
@@ -162,7 +164,7 @@ void settle(Entry& entry, Verdict verdict, int speaker) {
     log::warn("overlay: the communicator's name differs between ranks: ", verdict.names_differ,
               "; rules go by rank 0's");
   }
-  const std::string warning = activation_warning(State::instance().policy, entry.name);
+  const std::string warning = activation_warning(state.policy, entry.name);
   if (verdict.standing == Reason::kCompressible && entry.rank == 0 && !warning.empty()) {
     log::warn("overlay: ", entry.name, ": ", warning);
   }

@@ -85,8 +85,7 @@ bool names_activations(std::string_view comm) {
   };
   // "dp_shard_cp" is data parallel: what it gathers is weights.
   if (any_of({"dp", "data", "fsdp", "ddp", "shard", "replicate"})) return false;
-  return any_of(
-      {"tp", "tensor", "sp", "sequence", "cp", "context", "ep", "expert", "mp", "model"});
+  return any_of({"tp", "tensor", "sp", "sequence", "cp", "context", "ep", "expert", "mp", "model"});
 }
 
 // Whether a rule says how all calls of one operation on this communicator are taken.
@@ -215,7 +214,8 @@ std::string hookless_warning(std::string_view run, bool profile_is_set) {
                 ", and its hooks are not in this process, so that nothing is compressed: install "
                 "the wheel slimccl in the Python that runs the ranks, with torch 2.5 or newer and "
                 "TORCH_DEVICE_BACKEND_AUTOLOAD not 0; a program that is not Python takes "
-                "SLIMCCL_PROFILE=", asked, " by itself");
+                "SLIMCCL_PROFILE=",
+                asked, " by itself");
 }
 
 Savings savings(const Call& call, const collectives::Codecs& codecs,

@@ -132,6 +132,13 @@ void report(const Entry& entry) {
   }
 }
 
+void warn_of_idle_rules() {
+  const State& state = State::instance();
+  if (state.policy.profile == Profile::kExact) return;
+  const std::string warning = state.rule_use.warning(state.policy.rules);
+  if (!warning.empty()) log::warn("overlay: ", warning);
+}
+
 void report_process() {
   const State& state = State::instance();
   if (state.communicators == 0) return;
@@ -144,6 +151,7 @@ void report_process() {
   });
   log::notice("overlay: ", state.communicators, " communicators, ",
               to_text(all, state.policy.audits()));
+  warn_of_idle_rules();
   write_json_report();
 }
 

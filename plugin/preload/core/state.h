@@ -15,6 +15,7 @@
 
 #include "base/config.h"
 #include "core/entry.h"
+#include "core/rule_use.h"
 #include "core/table.h"
 
 namespace slimccl::overlay {
@@ -31,6 +32,7 @@ class State {
   std::atomic<int> paused{0};       // slimcclPause less slimcclResume; above 0 calls are exact
   std::atomic<uint64_t> pauses{0};  // all that there were
   std::atomic<uint64_t> steps{0};   // slimcclStep
+  RuleUse rule_use;                 // of the communicators that there were
   std::atomic<bool> forked{false};  // this is a forked child: it only forwards
   std::once_flag announced, watched;
   std::atomic<bool> warned_alone{false};  // see stay_exact()

@@ -193,8 +193,16 @@ class Word(Judge):
     # Guard: a rule by the group's name protects activations.
     def test_a_rule_by_name(self):
         run = self.run_client(self.PROGRAM, env={"COMM_NAME": "mesh_tp",
-                                                 "SLIMCCL_RULES": "dp*=weights;*_tp=exact"})
+                                                 "SLIMCCL_RULES": "*_tp=exact"})
         self.assert_exact(run, "rule")
+
+    # Guard: a rule that is misspelt is told of, while training goes on and at its end.
+    def test_a_rule_that_fits_nothing(self):
+        run = self.run_client([*self.PROGRAM, "step", "step", *self.PROGRAM], env={
+            "COMM_NAME": "mesh_inner", "SLIMCCL_RULES": "mesh_iner=exact; mesh*:all_reduce=exact"})
+        self.assertEqual(run.warnings, [
+            "overlay: SLIMCCL_RULES: these rules fit no communicator so far: mesh_iner:*:*=exact; "
+            "the communicators are named mesh_inner"] * 2)
 
     # Guard: without one, the name itself does, and zeropp says so once.
     def test_no_rule_for_a_telling_name(self):

@@ -7,6 +7,7 @@
 #include <fstream>
 
 #include "base/error.h"
+#include "core/rule_use.h"
 
 namespace slimccl::overlay {
 namespace {
@@ -145,6 +146,41 @@ rule = [{treat = 'exact', comm = 'dp', max_elems = 99},
   EXPECT_EQ(decided("dp", Operation::kReduceScatter, ncclBfloat16, 999), "none");
   EXPECT_EQ(decided("dp", Operation::kReduceScatter, ncclBfloat16, 1000), "gradients");
   EXPECT_EQ(decided("tp", Operation::kAllGather, ncclBfloat16, 5), "none");
+}
+
+TEST(OverlayRules, OneThatFitsNoCommunicatorIsTold) {
+  const auto rules = rules_from_line("mesh_tp=exact; mesh_dq=exact; *:all_reduce=exact");
+  RuleUse use;
+  EXPECT_EQ(use.warning(rules), "") << "there is no communicator yet";
+  use.see(rules, "mesh_dp", 0, 8);
+  use.see(rules, "", 0, 4);
+  EXPECT_THAT(use.warning(rules), AllOf(HasSubstr("so far: mesh_tp:*:*=exact; mesh_dq:*:*=exact; "),
+                                        HasSubstr("named (no name), mesh_dp")));
+  use.see(rules, "mesh_tp", 3, 4);
+  EXPECT_THAT(use.warning(rules), HasSubstr("so far: mesh_dq:*:*=exact; "));
+  use.see(rules, "mesh_dq", 3, 4);
+  EXPECT_EQ(use.warning(rules), "");
+}
+
+TEST(OverlayRules, OneThatFitsNoCommunicatorIsToldByRankZeroOfTheLargest) {
+  const auto rules = rules_from_line("typo=exact");
+  RuleUse use;
+  use.see(rules, "pair", 0, 2);
+  EXPECT_NE(use.warning(rules), "");
+  use.see(rules, "world", 4, 8);
+  EXPECT_EQ(use.warning(rules), "");
+  use.see(rules, "world", 0, 8);  // another thread of this process is its rank 0
+  use.see(rules, "world", 5, 8);
+  EXPECT_NE(use.warning(rules), "");
+}
+
+TEST(OverlayRules, OfNamesWithoutEndAFewAreTold) {
+  const auto rules = rules_from_line("typo=exact");
+  RuleUse use;
+  for (int i = 0; i < 100; ++i) use.see(rules, concat("group", i), 0, 2);
+  const std::string warning = use.warning(rules);
+  EXPECT_THAT(warning, testing::EndsWith(", ..."));
+  EXPECT_LT(warning.size(), 400u);
 }
 
 }  // namespace
