@@ -200,9 +200,11 @@ class Word(Judge):
     def test_a_rule_that_fits_nothing(self):
         run = self.run_client([*self.PROGRAM, "step", "step", *self.PROGRAM], env={
             "COMM_NAME": "mesh_inner", "SLIMCCL_RULES": "mesh_iner=exact; mesh*:all_reduce=exact"})
-        self.assertEqual(run.warnings, [
-            "overlay: SLIMCCL_RULES: these rules fit no communicator so far: mesh_iner:*:*=exact; "
-            "the communicators are named mesh_inner"] * 2)
+        self.assertEqual(len(run.warnings), 2, run.text)
+        for warning in run.warnings:
+            self.assertTrue(warning.endswith(
+                "overlay: SLIMCCL_RULES: these rules fit no communicator so far: mesh_iner:*:*=exact; "
+                "the communicators are named mesh_inner"), warning)
 
     # Guard: without one, the name itself does, and zeropp says so once.
     def test_no_rule_for_a_telling_name(self):

@@ -204,6 +204,21 @@ TEST(OverlayPolicy, AnExactRowThatIsForcedIsARule) {
             Reason::kCompressed);
 }
 
+TEST(OverlayPolicy, ANameOfActivationsSpeaksAgainstTheWordForAll) {
+  const Call sums{kAllReduce, 4000, ncclFloat};
+  EXPECT_EQ(decide(sums, policy_of(Profile::kZeropp), facts_of("tp")).reason, Reason::kActivations);
+  EXPECT_EQ(decide(sums, policy_of(Profile::kAudit), facts_of("tp")).reason, Reason::kActivations);
+  EXPECT_EQ(decide(sums, policy_of(Profile::kAuto), facts_of("tp")).reason, Reason::kCompressed)
+      << "if the evidence says so";
+  EXPECT_EQ(decide(sums, policy_of(Profile::kZeropp), facts_of("dp_shard_cp")).reason,
+            Reason::kCompressed);
+  EXPECT_EQ(decide(sums, ruled(Profile::kZeropp, "tp:all_gather=exact"), facts_of("tp")).reason,
+            Reason::kActivations)
+      << "the rule is of others";
+  EXPECT_EQ(decide({kAllReduce, 1, ncclFloat}, policy_of(Profile::kZeropp), facts_of("tp")).reason,
+            Reason::kFloor);
+}
+
 TEST(OverlayPolicy, NamesOfActivationsWarnUntilARuleSpeaks) {
   const Policy zeropp = policy_of(Profile::kZeropp);
   for (const char* name : {"tp", "mesh_tp_0", "TENSOR_MODEL_PARALLEL_GROUP", "cp", "sp1", "ep"}) {

@@ -168,6 +168,7 @@ TEST(OverlayRules, OneThatFitsNoCommunicatorIsToldByRankZeroOfTheLargest) {
   use.see(rules, "pair", 0, 2);
   EXPECT_NE(use.warning(rules), "");
   use.see(rules, "world", 4, 8);
+  use.see(rules, "pair", 0, 2);
   EXPECT_EQ(use.warning(rules), "");
   use.see(rules, "world", 0, 8);  // another thread of this process is its rank 0
   use.see(rules, "world", 5, 8);
