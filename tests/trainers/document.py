@@ -47,7 +47,7 @@ def number(value, pattern):
 
 def results(found):
     lines = ["| trainer | ranks | profile | seeds | MB a step, exact | MB | fewer | weights | gradients"
-             " | loss, exact | beside exact |", "|" + "---|" * 11]
+             " | loss, exact | beside exact | all steps apart |", "|" + "---|" * 12]
     groups = {}
     for row in found:
         if row["profile"] not in ("exact", *CONTROLS):
@@ -58,10 +58,11 @@ def results(found):
         exact, sent = first["bytes_exact_per_step"], first["bytes_per_step"]
         loss = sum(row["loss_exact"] for row in seeds) / len(seeds)
         worse = sum(map(rows.worse, seeds)) / len(seeds)
+        apart = statistics.mean(row["losses_apart"] for row in seeds)
         lines.append(
             f"| {trainer} | {nodes}x{ranks} | {profile} | {len(seeds)} | {exact / 1e6:.2f} | "
             f"{sent / 1e6:.2f} | {exact / sent:.2f}x | {number(first['weights_ratio'], '.2f')} | "
-            f"{number(first['gradients_ratio'], '.2f')} | {loss:.4f} | {worse:+.2%} |")
+            f"{number(first['gradients_ratio'], '.2f')} | {loss:.4f} | {worse:+.2%} | {apart:.2%} |")
     return "\n".join(lines) + "\n"
 
 
@@ -119,7 +120,8 @@ def step(found):
             f"{found['ranks_per_node']} ranks on {found['cores']} cores; `./dev trainers time`): "
             f"{found['seconds_exact']:.3f} s\nexact, {found['wire_seconds_exact']:.3f} of them on the "
             f"wire; {found['seconds']:.3f} s under `zeropp`, {found['wire_seconds']:.3f} on the wire. In "
-            f"the median of {found['rounds']} rounds\n{found['ratio']:.2f}x faster, {share:.0%} of the "
+            f"the median of {found['rounds']} rounds\n{found['ratio']:.2f}x faster "
+            f"({min(found['ratios']):.2f}x to {max(found['ratios']):.2f}x), {share:.0%} of the "
             f"{found['ideal']:.2f} times fewer bytes.\n")
 
 

@@ -38,8 +38,11 @@ def same_bits(base, run):
 
 def apart(base, run):
     """How far the training losses lie from the exact run's: root mean square over the steps, as a
-    share of these. Above it by chance at one step and below at another, they do not cancel."""
+    share of these. Above it by chance at one step and below at another, they do not cancel. None
+    of a run that ended early."""
     exact, own = ([float.fromhex(loss) for loss in one["losses"]] for one in (base, run))
+    if len(exact) != len(own):
+        return None
     return math.sqrt(statistics.mean((b / a - 1)**2 for a, b in zip(exact, own)))
 
 

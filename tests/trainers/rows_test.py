@@ -116,6 +116,8 @@ class Records(unittest.TestCase):
         self.assertEqual(shares(2, {0, 1}), ["0", "1"])
         self.assertEqual(shares(2, {8, 2, 4, 6, 9}), ["2,4", "6,8"])
         self.assertEqual(shares(4, {0, 1}), [])
+        halves = {core: core % 4 for core in range(8)}  # two threads of a core are 4 apart
+        self.assertEqual(shares(2, set(halves), halves.get), ["0,4,1,5", "2,6,3,7"])
 
     def test_without_kernels_nothing_is_measured(self):
         with tempfile.TemporaryDirectory() as build:
@@ -323,8 +325,10 @@ class Gates(unittest.TestCase):
         runs = [*seeds("none", 3, 3, 3), *seeds("zeropp", 3, 3, 3)]
         near = [record(JUDGED, seed, 3.01, losses=["0x1p3", "0x1p2", "0x1.1fp1"]) for seed in range(3)]
         far = [record(JUDGED, seed, 3.01, losses=["0x1p3", "0x1p2", "0x1.21p1"]) for seed in range(3)]
+        lost = [record(JUDGED, seed, 3.01, losses=["0x1p3", "0x1p2", "inf"]) for seed in range(3)]
         self.assertEqual(red(*runs, *far), [])
-        self.assertIn("at least 2 times as far", *red(*runs, *near))
+        self.assertIn("at least 2 times as far", *red(*runs, near[0], *far[1:]))
+        self.assertIn("at least 2 times as far", *red(*runs, *lost))
 
     def test_auto_that_settles_on_more_bytes(self):
         self.assertEqual(len(red(record("none"), record("zeropp"),

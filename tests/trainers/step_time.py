@@ -23,8 +23,12 @@ RESULT = os.path.join(torchrun.MADE, "step_time.json")
 PROFILES = ("none", "zeropp")
 
 
+def cores():
+    return len(os.sched_getaffinity(0))
+
+
 def topology():
-    return f"{NODES}x{max(1, min(2, (os.cpu_count() or 1) // NODES))}"
+    return f"{NODES}x{max(1, min(2, cores() // NODES))}"
 
 
 def one_run(profile, nodes, on_step):
@@ -67,7 +71,7 @@ def summary(samples):
     return {
         "trainer": "fsdp2", "profile": "zeropp", "nodes": NODES,
         "ranks_per_node": int(topology().split("x")[1]), "rate": RATE, "steps": STEPS,
-        "rounds": len(exact), "arguments": " ".join(map(str, ARGUMENTS)), "cores": os.cpu_count(),
+        "rounds": len(exact), "arguments": " ".join(map(str, ARGUMENTS)), "cores": cores(),
         "seconds_exact": statistics.median(run["seconds"] for run in exact),
         "seconds": statistics.median(run["seconds"] for run in slim),
         "ratio": statistics.median(ratios), "ratios": ratios,

@@ -114,11 +114,22 @@ def missing(trainer=None):
     return None
 
 
-def shares(nodes, cores):
+def first_thread(core):
+    """The lowest number of those that are threads of the same core."""
+    path = f"/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list"
+    try:
+        with open(path, encoding="utf-8") as file:
+            return int(re.match(r"\d+", file.read())[0])
+    except (OSError, TypeError):
+        return core
+
+
+def shares(nodes, cores, first=first_thread):
     """The cores of each pretend node, as taskset takes them: its own, as a machine has, so that no
     thread takes another node's cores for idle and spins there. None where nodes outnumber cores."""
     each = len(cores) // nodes
-    return [",".join(map(str, sorted(cores)[node * each:(node + 1) * each]))
+    near = sorted(cores, key=lambda core: (first(core), core))
+    return [",".join(map(str, near[node * each:(node + 1) * each]))
             for node in range(nodes)] if each else []
 
 

@@ -22,7 +22,7 @@ namespace slimccl::overlay {
   X(kRecv, "recv")
 
 // X(enumerator, text): why a call is exact, or that it is not. Those from kProfile to kOneNode hold
-// for all calls of a communicator.
+// for all calls of a communicator, as kActivations may.
 #define SLIMCCL_REASONS(X)                     \
   X(kCompressed, "compressed")                 \
   X(kCompressible, "would be compressed")      \

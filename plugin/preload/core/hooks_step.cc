@@ -25,7 +25,8 @@ ncclResult_t Resume() {
 ncclResult_t Step() {
   // By then training has its communicators: a rule that fits none is told while that still helps.
   constexpr uint64_t kToldAfter = 2;
-  if (++State::instance().steps == kToldAfter) {
+  State& state = State::instance();
+  if (++state.steps == kToldAfter && !state.forked) {
     try {
       warn_of_idle_rules();
     } catch (const std::exception&) {  // no memory for the text

@@ -40,7 +40,8 @@ Record own_record(const Entry& entry) {
   const State& state = State::instance();
   Record record;
   record.version = SLIMCCL_RECORD_VERSION;
-  record.messages = concat("q8:1 q4s:1 bootstrap:", runtime::wire::kVersion);
+  record.messages =
+      concat("q8:1 q4s:1 decisions:", kDecisionsVersion, " bootstrap:", runtime::wire::kVersion);
   record.node = topology::node_identity(state.settings);
   record.settings = settings_text(state.policy);
   record.name = entry.name;
@@ -118,7 +119,12 @@ Verdict agreed(Entry& entry, const ncclUniqueId& place) {
     entry.records.push_back(record_from_bytes(bytes, SLIMCCL_RECORD_VERSION));
   }
   Verdict verdict = agree(entry.records);
-  if (verdict.standing == Reason::kCompressible && State::instance().policy.compresses()) {
+  const Policy& policy = State::instance().policy;
+  if (verdict.standing == Reason::kCompressible) {
+    verdict.why = why_exact_by_name(policy, *verdict.name);
+    if (!verdict.why.empty()) verdict.standing = Reason::kActivations;
+  }
+  if (verdict.standing == Reason::kCompressible && policy.compresses()) {
     equip(entry, verdict);
   }
   return verdict;
@@ -152,8 +158,6 @@ std::string outcome(const Verdict& verdict) {
 // entry.mutex is held.
 void settle(Entry& entry, Verdict verdict, int speaker) {
   if (verdict.name) entry.name = *verdict.name;
-  State& state = State::instance();
-  state.rule_use.see(state.policy.rules, entry.name, entry.rank, entry.ranks);
   entry.topology = std::move(verdict.topology);
   entry.families = std::move(verdict.families);
   entry.why = verdict.warns ? verdict.why : outcome(verdict);
@@ -164,9 +168,10 @@ void settle(Entry& entry, Verdict verdict, int speaker) {
     log::warn("overlay: the communicator's name differs between ranks: ", verdict.names_differ,
               "; rules go by rank 0's");
   }
-  const std::string warning = activation_warning(state.policy, entry.name);
-  if (verdict.standing == Reason::kCompressible && entry.rank == 0 && !warning.empty()) {
-    log::warn("overlay: ", entry.name, ": ", warning);
+  try {
+    State& state = State::instance();
+    state.rule_use.see(state.policy.rules, entry.name, entry.rank, entry.ranks);
+  } catch (const std::exception&) {  // no memory: a warning the less
   }
 }
 

@@ -1,7 +1,6 @@
 #include "core/policy.h"
 
 #include <algorithm>
-#include <cctype>
 #include <cstring>
 
 #include "base/error.h"
@@ -64,12 +63,14 @@ const collectives::Row* asked_row(const collectives::Shape& shape, const Policy&
   return topology == nullptr || row.fits(shape, *topology) ? &row : nullptr;
 }
 
-// The words of a communicator's name, in small letters.
+// The words of a communicator's name, in small letters. ASCII alone, whatever the locale: ranks may
+// have different ones.
 std::vector<std::string> words_of(std::string_view name) {
   std::vector<std::string> words(1);
   for (const char c : name) {
-    if (std::isalpha(static_cast<unsigned char>(c)) != 0) {
-      words.back() += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    const char small = static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
+    if (small >= 'a' && small <= 'z') {
+      words.back() += small;
     } else if (!words.back().empty()) {
       words.emplace_back();
     }
@@ -77,23 +78,17 @@ std::vector<std::string> words_of(std::string_view name) {
   return words;
 }
 
-// Whether a communicator's name says that activations travel by it.
+// Whether a communicator's name says that activations travel by it. Parts of the sequence and
+// experts have data parallel groups too ("dp_shard_cp", "EXPERT_DATA_PARALLEL_GROUP"), which carry
+// weights; parts of a matrix have not.
 bool names_activations(std::string_view comm) {
   const std::vector<std::string> words = words_of(comm);
   const auto any_of = [&](std::initializer_list<std::string_view> some) {
     return std::ranges::find_first_of(words, some) != words.end();
   };
-  // "dp_shard_cp" is data parallel: what it gathers is weights.
+  if (any_of({"tp", "etp", "tensor"})) return true;
   if (any_of({"dp", "data", "fsdp", "ddp", "shard", "replicate"})) return false;
-  return any_of({"tp", "tensor", "sp", "sequence", "cp", "context", "ep", "expert", "mp", "model"});
-}
-
-// Whether a rule says how all calls of one operation on this communicator are taken.
-bool is_ruled(const Policy& policy, std::string_view comm, Operation op) {
-  return std::ranges::any_of(policy.rules, [&](const Rule& rule) {
-    return rule.op.value_or(op) == op && !rule.type && rule.min_elems <= policy.floor_elems &&
-           rule.max_elems == UINT64_MAX && glob_fits(rule.comm, comm);
-  });
+  return any_of({"sp", "sequence", "ulysses", "cp", "context", "ep", "expert", "mp", "model"});
 }
 
 }  // namespace
@@ -188,19 +183,18 @@ uint64_t elems_per_rank(const Call& call, int ranks) {
   return call.count / divisor + (call.count % divisor != 0 ? 1 : 0);
 }
 
-std::string activation_warning(const Policy& policy, std::string_view comm) {
-  if (policy.profile != Profile::kZeropp || !names_activations(comm)) return "";
-  const bool ruled = is_ruled(policy, comm, Operation::kAllGather) &&
-                     is_ruled(policy, comm, Operation::kReduceScatter) &&
-                     is_ruled(policy, comm, Operation::kAllReduce);
-  if (ruled) return "";
-  std::string pattern(comm);  // without what a line of rules takes for its own
+std::string why_exact_by_name(const Policy& policy, std::string_view comm) {
+  const bool trusts = policy.profile == Profile::kZeropp || policy.audits();
+  const bool ruled = std::ranges::any_of(
+      policy.rules, [&](const Rule& rule) { return glob_fits(rule.comm, comm); });
+  if (!trusts || ruled || !names_activations(comm)) return "";
+  std::string pattern(comm);  // without what a line of rules, or a shell, takes for its own
   std::ranges::replace_if(
-      pattern, [](char c) { return std::strchr(";:=*", c) != nullptr; }, '?');
+      pattern, [](char c) { return std::strchr(" \t;:=*\"'`$\\!", c) != nullptr; }, '?');
   return concat(
-      "its name says that activations travel by it: what no rule speaks of stays exact; if they "
-      "are weights and gradients, set SLIMCCL_RULES=\"",
-      pattern, ":all_gather=weights; ", pattern, "=gradients\" on all ranks");
+      "its name says that activations travel by it; if they are weights and gradients, put \"",
+      pattern, ":all_gather=weights; ", pattern,
+      "=gradients\" before what else SLIMCCL_RULES has, on all ranks");
 }
 
 std::string hookless_warning(std::string_view run, bool profile_is_set) {

@@ -22,6 +22,9 @@ enum class Profile : uint8_t { kExact, kAudit, kAuto, kZeropp };
 // Throws Error for a name that is none.
 [[nodiscard]] Profile profile_from_name(std::string_view name);
 
+// Raise it with what decide() and why_exact_by_name() conclude: ranks of different ones are exact.
+constexpr int kDecisionsVersion = 2;
+
 // Equal on all ranks that agreed: settings_text() has all of it.
 struct Policy {
   Profile profile = Profile::kExact;
@@ -90,9 +93,9 @@ struct Decision {
 // Elements of one rank's slice: what the floor and the rules count.
 [[nodiscard]] uint64_t elems_per_rank(const Call& call, int ranks);
 
-// Under zeropp: a warning, if the communicator's name says that activations travel by it, so that
-// they stay exact, and no rules speak of all of it. Else empty.
-[[nodiscard]] std::string activation_warning(const Policy& policy, std::string_view comm);
+// Under zeropp and audit: why nothing of a communicator is compressed, if its name says that
+// activations travel by it and no rule fits that name. Else empty.
+[[nodiscard]] std::string why_exact_by_name(const Policy& policy, std::string_view comm);
 
 // Under slimccl-run, whose word to its hooks is `run` (SLIMCCL_RUN): a warning, if it was asked for
 // a profile that compresses and no hooks have set SLIMCCL_PROFILE here. Else empty.

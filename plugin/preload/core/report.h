@@ -19,7 +19,7 @@ void announce(const Entry& entry, bool warns, int speaker);
 void report(const Entry& entry);
 // Of the process, when it ends.
 void report_process();
-// Once a job: the rules that fit no communicator.
+// The rules that fit no communicator, by rank 0 of the largest.
 void warn_of_idle_rules();
 // The same in short, in a signal's handler: only if `fd` takes it at once. -1: nowhere.
 void report_in_handler(int fd) noexcept;

@@ -33,8 +33,9 @@ std::string RuleUse::warning(std::span<const Rule> rules) const {
   for (const std::string& name : names_) {
     names += concat(names.empty() ? "" : ", ", name.empty() ? "(no name)" : name);
   }
-  return concat("SLIMCCL_RULES: these rules fit no communicator so far: ", to_text(idle),
-                "; the communicators are named ", names, more_names_ ? ", ..." : "");
+  return concat("SLIMCCL_RULES: of this process's communicators so far none is named as in \"",
+                to_text(idle), "\", so that this decides nothing here; they are named ", names,
+                more_names_ ? ", ..." : "");
 }
 
 }  // namespace slimccl::overlay

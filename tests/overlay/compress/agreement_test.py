@@ -203,18 +203,20 @@ class Word(Judge):
         self.assertEqual(len(run.warnings), 2, run.text)
         for warning in run.warnings:
             self.assertTrue(warning.endswith(
-                "overlay: SLIMCCL_RULES: these rules fit no communicator so far: mesh_iner:*:*=exact; "
-                "the communicators are named mesh_inner"), warning)
+                'none is named as in "mesh_iner:*:*=exact", so that this decides nothing here; they '
+                "are named mesh_inner"), warning)
 
     # Guard: without one, the name itself does, and zeropp says so once.
     def test_no_rule_for_a_telling_name(self):
-        run = self.run_client(self.PROGRAM, env={"COMM_NAME": "mesh_tp"})
-        self.assert_exact(run, "named as activations", warnings=1)
-        self.assertIn('set SLIMCCL_RULES="mesh_tp:all_gather=weights; mesh_tp=gradients"',
-                      run.warnings[0])
+        for profile in ("zeropp", "audit"):
+            run = self.run_client(self.PROGRAM, profile=profile, env={"COMM_NAME": "mesh_tp"})
+            self.assert_exact(run, "named as activations")
+            self.assertEqual(run.text.count("its name says that activations travel by it"), 1)
+            self.assertIn('put "mesh_tp:all_gather=weights; mesh_tp=gradients" before', run.text)
+            self.assertNotIn("arena", run.text)
 
-    # Guard: what that warning says to do does it.
-    def test_the_rules_that_the_warning_tells(self):
+    # Guard: what that line says to do does it.
+    def test_the_rules_that_it_tells(self):
         run = self.run_client(self.PROGRAM, env={
             "COMM_NAME": "mesh_tp",
             "SLIMCCL_RULES": "mesh_tp:all_gather=weights; mesh_tp=gradients"})

@@ -17,8 +17,6 @@ namespace slimccl::overlay {
 namespace {
 
 using enum Operation;
-using ::testing::IsEmpty;
-using ::testing::Not;
 
 constexpr uint64_t kCount = 100000;
 
@@ -254,10 +252,6 @@ TEST(OverlayNever, ZeroppTakesTheUsersWordUntilTheFirstAgreement) {
   EXPECT_EQ(fate(step, Profile::kZeropp, "", "").all,
             (std::set{Reason::kCompressed, Reason::kImplausible}));
   EXPECT_EQ(fate(step, Profile::kZeropp, "", "*=exact").all, std::set{Reason::kRule});
-}
-
-TEST(OverlayNever, ActivationsUnderZeroppAreWarnedOf) {
-  EXPECT_THAT(activation_warning({.profile = Profile::kZeropp}, "tp"), Not(IsEmpty()));
 }
 
 // Checkpoints gather with the communicator, type and count of the weights, but after other calls.

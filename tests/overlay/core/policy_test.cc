@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <clocale>
 #include <cmath>
 
 #include "base/error.h"
@@ -219,23 +220,49 @@ TEST(OverlayPolicy, ANameOfActivationsSpeaksAgainstTheWordForAll) {
             Reason::kFloor);
 }
 
-TEST(OverlayPolicy, NamesOfActivationsWarnUntilARuleSpeaks) {
+TEST(OverlayPolicy, NamesOfActivationsAreExactUntilARuleSpeaks) {
   const Policy zeropp = policy_of(Profile::kZeropp);
-  for (const char* name : {"tp", "mesh_tp_0", "TENSOR_MODEL_PARALLEL_GROUP", "cp", "sp1", "ep"}) {
-    EXPECT_THAT(activation_warning(zeropp, name), HasSubstr(concat(name, "=gradients"))) << name;
-  }
   for (const char* name :
-       {"", "world", "dp_shard_cp", "DATA_PARALLEL_GROUP_WITH_CP", "http", "fsdp"}) {
-    EXPECT_EQ(activation_warning(zeropp, name), "") << name;
+       {"tp", "mesh_tp_0", "TENSOR_MODEL_PARALLEL_GROUP", "cp", "sp1", "ep", "Etp",
+        "TENSOR_AND_DATA_PARALLEL_GROUP", "mesh_dp_tp", "EXPERT_MODEL_PARALLEL"}) {
+    EXPECT_THAT(why_exact_by_name(zeropp, name), HasSubstr(concat(name, "=gradients"))) << name;
   }
-  EXPECT_EQ(activation_warning(policy_of(Profile::kAuto), "tp"), "");
-  EXPECT_EQ(activation_warning(ruled(Profile::kZeropp, "t*=exact"), "tp"), "");
-  EXPECT_EQ(activation_warning(ruled(Profile::kZeropp, "*=weights"), "tp"), "") << "your word";
-  EXPECT_NE(activation_warning(ruled(Profile::kZeropp, "tp:all_gather=exact"), "tp"), "");
-  EXPECT_NE(activation_warning(ruled(Profile::kZeropp, "tp:*:bf16=exact"), "tp"), "");
-  const std::string odd = activation_warning(zeropp, "tp:0;1");
-  EXPECT_THAT(odd, HasSubstr("\"tp?0?1:all_gather=weights; tp?0?1=gradients\""));
-  EXPECT_EQ(activation_warning(ruled(Profile::kZeropp, "tp?0?1=exact"), "tp:0;1"), "");
+  for (const char* name : {"", "world", "dp_shard_cp", "DATA_PARALLEL_GROUP_WITH_CP", "http",
+                           "fsdp", "EXPERT_DATA_PARALLEL_GROUP", "dp_shard_in_ep", "default_pg"}) {
+    EXPECT_EQ(why_exact_by_name(zeropp, name), "") << name;
+  }
+  EXPECT_NE(why_exact_by_name(policy_of(Profile::kAudit), "tp"), "") << "it tells of zeropp";
+  EXPECT_EQ(why_exact_by_name(policy_of(Profile::kAuto), "tp"), "");
+  EXPECT_EQ(why_exact_by_name(policy_of(Profile::kExact), "tp"), "");
+  EXPECT_EQ(why_exact_by_name(ruled(Profile::kZeropp, "t*=exact"), "tp"), "");
+  EXPECT_EQ(why_exact_by_name(ruled(Profile::kZeropp, "tp:all_gather:bf16=weights"), "tp"), "");
+  EXPECT_NE(why_exact_by_name(ruled(Profile::kZeropp, "dp=weights"), "tp"), "");
+}
+
+TEST(OverlayPolicy, TheRulesThatAreSuggestedFitAnyName) {
+  for (const char* name : {"tp", "tp:0;1", " tp ", "tp=\"$1\"", "t*p tp", "tp`!\\'\t"}) {
+    const std::string why = why_exact_by_name(policy_of(Profile::kZeropp), name);
+    const size_t begin = why.find('"') + 1;
+    const std::string rules = why.substr(begin, why.find('"', begin) - begin);
+    const Policy policy = ruled(Profile::kZeropp, rules);
+    EXPECT_EQ(why_exact_by_name(policy, name), "") << name;
+    for (const Operation op : {kAllGather, kReduceScatter, kAllReduce}) {
+      const Decision decision = decide({op, 8000, ncclFloat}, policy, facts_of(name));
+      EXPECT_EQ(decision.reason, Reason::kCompressed) << rules;
+    }
+  }
+}
+
+// Names are of one communicator on all ranks, whose processes may have different locales.
+TEST(OverlayPolicy, WordsAreAsciiWhateverTheLocale) {
+  const char* const before = std::setlocale(LC_CTYPE, nullptr);
+  const std::string restore = before == nullptr ? "C" : before;
+  for (const char* locale : {"C", "C.UTF-8", "en_US.ISO-8859-1", "tr_TR"}) {
+    if (std::setlocale(LC_CTYPE, locale) == nullptr) continue;
+    EXPECT_NE(why_exact_by_name(policy_of(Profile::kZeropp), "\xe4tp"), "") << locale;
+    EXPECT_EQ(why_exact_by_name(policy_of(Profile::kZeropp), "cp_REPLICATE"), "") << locale;
+  }
+  (void)std::setlocale(LC_CTYPE, restore.c_str());
 }
 
 TEST(OverlayPolicy, AProcessUnderSlimcclRunWithoutItsHooksIsWarned) {

@@ -154,10 +154,10 @@ TEST(OverlayRules, OneThatFitsNoCommunicatorIsTold) {
   EXPECT_EQ(use.warning(rules), "") << "there is no communicator yet";
   use.see(rules, "mesh_dp", 0, 8);
   use.see(rules, "", 0, 4);
-  EXPECT_THAT(use.warning(rules), AllOf(HasSubstr("so far: mesh_tp:*:*=exact; mesh_dq:*:*=exact; "),
+  EXPECT_THAT(use.warning(rules), AllOf(HasSubstr("as in \"mesh_tp:*:*=exact; mesh_dq:*:*=exact\""),
                                         HasSubstr("named (no name), mesh_dp")));
   use.see(rules, "mesh_tp", 3, 4);
-  EXPECT_THAT(use.warning(rules), HasSubstr("so far: mesh_dq:*:*=exact; "));
+  EXPECT_THAT(use.warning(rules), HasSubstr("as in \"mesh_dq:*:*=exact\""));
   use.see(rules, "mesh_dq", 3, 4);
   EXPECT_EQ(use.warning(rules), "");
 }
