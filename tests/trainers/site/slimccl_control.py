@@ -2,7 +2,7 @@
 
 Every rank's values go through the rule before the exact sum in the node, every node's sums before
 the exact sum of nodes. tests/quant/deepspeed.h states the rule. It moves more bytes, not fewer.
-DeepSpeed leaves vectors exact, 0.3 % of a model; in the flat gradients of here they are not.
+DeepSpeed leaves vectors exact, a hundredth of a model; in the flat gradients of here they are not.
 """
 import os
 
