@@ -118,6 +118,8 @@ class Records(unittest.TestCase):
         self.assertEqual(shares(4, {0, 1}), [])
         halves = {core: core % 4 for core in range(8)}  # two threads of a core are 4 apart
         self.assertEqual(shares(2, set(halves), halves.get), ["0,4,1,5", "2,6,3,7"])
+        self.assertEqual(shares(2, {0, 1, 2, 4, 5, 6}, halves.get), ["0,4", "1,5"], "whole cores")
+        self.assertEqual(shares(2, {0, 4}, halves.get), ["0", "4"], "one core of two threads")
 
     def test_without_kernels_nothing_is_measured(self):
         with tempfile.TemporaryDirectory() as build:

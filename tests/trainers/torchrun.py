@@ -126,10 +126,14 @@ def first_thread(core):
 
 def shares(nodes, cores, first=first_thread):
     """The cores of each pretend node, as taskset takes them: its own, as a machine has, so that no
-    thread takes another node's cores for idle and spins there. None where nodes outnumber cores."""
-    each = len(cores) // nodes
-    near = sorted(cores, key=lambda core: (first(core), core))
-    return [",".join(map(str, near[node * each:(node + 1) * each]))
+    thread takes another node's cores for idle and spins there. Whole ones, with all their threads,
+    if there are enough; [] where nodes outnumber threads."""
+    whole = {}
+    for core in sorted(cores):
+        whole.setdefault(first(core), []).append(core)
+    parts = list(whole.values()) if len(whole) >= nodes else [[core] for core in sorted(cores)]
+    each = len(parts) // nodes
+    return [",".join(map(str, sum(parts[node * each:(node + 1) * each], [])))
             for node in range(nodes)] if each else []
 
 

@@ -86,8 +86,10 @@ uint64_t meeting(Entry& entry, uint64_t purpose) {
 
 // Why the children of a communicator whose ranks never met do not meet either.
 Place as_parent(const Entry& parent) {
-  const Reason standing =
-      parent.standing == Reason::kCompressible ? Reason::kNotAgreed : parent.standing.load();
+  Reason standing = parent.standing;
+  if (standing == Reason::kCompressible || standing == Reason::kActivations) {
+    standing = Reason::kNotAgreed;  // a child has a name of its own
+  }
   return {.standing = standing, .why = concat("as its parent: ", text(standing))};
 }
 

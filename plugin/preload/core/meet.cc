@@ -170,8 +170,12 @@ void settle(Entry& entry, Verdict verdict, int speaker) {
   }
   try {
     State& state = State::instance();
+    const std::string blanket = blanket_warning(state.policy, entry.name);
+    if (verdict.standing == Reason::kCompressible && entry.rank == 0 && !blanket.empty()) {
+      log::warn("overlay: ", entry.name, ": ", blanket);
+    }
     state.rule_use.see(state.policy.rules, entry.name, entry.rank, entry.ranks);
-  } catch (const std::exception&) {  // no memory: a warning the less
+  } catch (const std::exception&) {  // no memory: a line the less
   }
 }
 

@@ -91,6 +91,18 @@ bool names_activations(std::string_view comm) {
   return any_of({"sp", "sequence", "ulysses", "cp", "context", "ep", "expert", "mp", "model"});
 }
 
+bool is_for_all(const Rule& rule) { return rule.comm.find_first_not_of('*') == std::string::npos; }
+
+// A pattern that fits a name, without what a line of rules or a shell takes for its own.
+std::string pattern_of(std::string_view comm) {
+  std::string pattern(comm);
+  std::ranges::replace_if(
+      pattern,
+      [](char c) { return (c >= 0 && c <= ' ') || std::strchr(";:=*\"'`$\\!", c) != nullptr; },
+      '?');
+  return pattern;
+}
+
 }  // namespace
 
 collectives::Collective collective_of(Operation op) {
@@ -185,16 +197,31 @@ uint64_t elems_per_rank(const Call& call, int ranks) {
 
 std::string why_exact_by_name(const Policy& policy, std::string_view comm) {
   const bool trusts = policy.profile == Profile::kZeropp || policy.audits();
-  const bool ruled = std::ranges::any_of(
-      policy.rules, [&](const Rule& rule) { return glob_fits(rule.comm, comm); });
+  // One that is for all says nothing of this name, unless it asks for compression.
+  const bool ruled = std::ranges::any_of(policy.rules, [&](const Rule& rule) {
+    return glob_fits(rule.comm, comm) && (!is_for_all(rule) || rule.treat != Treat::kExact);
+  });
   if (!trusts || ruled || !names_activations(comm)) return "";
-  std::string pattern(comm);  // without what a line of rules, or a shell, takes for its own
-  std::ranges::replace_if(
-      pattern, [](char c) { return std::strchr(" \t;:=*\"'`$\\!", c) != nullptr; }, '?');
+  const std::string pattern = pattern_of(comm);
   return concat(
-      "its name says that activations travel by it; if they are weights and gradients, put \"",
+      "its name says that activations travel by it; if they are weights and gradients, "
+      "make \"",
       pattern, ":all_gather=weights; ", pattern,
-      "=gradients\" before what else SLIMCCL_RULES has, on all ranks");
+      "=gradients\" the first of SLIMCCL_RULES, or of its file, on all ranks");
+}
+
+std::string blanket_warning(const Policy& policy, std::string_view comm) {
+  if (!policy.compresses() || !names_activations(comm)) return "";
+  for (const Rule& rule : policy.rules) {
+    if (!glob_fits(rule.comm, comm)) continue;
+    if (!is_for_all(rule)) return "";
+    if (rule.treat == Treat::kExact) continue;
+    return concat("its name says that activations travel by it, and the rule \"",
+                  to_text({&rule, 1}), "\" has them compressed; if that is not meant, make \"",
+                  pattern_of(comm),
+                  "=exact\" the first of SLIMCCL_RULES, or of its file, on all ranks");
+  }
+  return "";
 }
 
 std::string hookless_warning(std::string_view run, bool profile_is_set) {

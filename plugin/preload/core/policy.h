@@ -94,8 +94,12 @@ struct Decision {
 [[nodiscard]] uint64_t elems_per_rank(const Call& call, int ranks);
 
 // Under zeropp and audit: why nothing of a communicator is compressed, if its name says that
-// activations travel by it and no rule fits that name. Else empty.
+// activations travel by it and no rule is for that name, nor has all names compressed. Else empty.
 [[nodiscard]] std::string why_exact_by_name(const Policy& policy, std::string_view comm);
+
+// A warning, if the name says so and a rule for all names has some of its calls compressed. Else
+// empty.
+[[nodiscard]] std::string blanket_warning(const Policy& policy, std::string_view comm);
 
 // Under slimccl-run, whose word to its hooks is `run` (SLIMCCL_RUN): a warning, if it was asked for
 // a profile that compresses and no hooks have set SLIMCCL_PROFILE here. Else empty.

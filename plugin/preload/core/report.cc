@@ -151,8 +151,8 @@ void report_process() {
   });
   log::notice("overlay: ", state.communicators, " communicators, ",
               to_text(all, state.policy.audits()));
-  warn_of_idle_rules();
   write_json_report();
+  warn_of_idle_rules();
 }
 
 void report_in_handler(int fd) noexcept {

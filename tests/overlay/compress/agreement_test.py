@@ -212,8 +212,16 @@ class Word(Judge):
             run = self.run_client(self.PROGRAM, profile=profile, env={"COMM_NAME": "mesh_tp"})
             self.assert_exact(run, "named as activations")
             self.assertEqual(run.text.count("its name says that activations travel by it"), 1)
-            self.assertIn('put "mesh_tp:all_gather=weights; mesh_tp=gradients" before', run.text)
+            self.assertIn('make "mesh_tp:all_gather=weights; mesh_tp=gradients" the first', run.text)
             self.assertNotIn("arena", run.text)
+
+    # Guard: a rule for all is the user's word, of which rank 0 warns here.
+    def test_a_rule_for_all_and_a_telling_name(self):
+        run = self.run_client(self.PROGRAM, env={"COMM_NAME": "mesh_tp",
+                                                 "SLIMCCL_RULES": "*:all_gather=weights; *=gradients"})
+        self.assert_compressed(run)
+        self.assertEqual(len(run.warnings), 1, run.text)
+        self.assertIn('make "mesh_tp=exact" the first', run.warnings[0])
 
     # Guard: what that line says to do does it.
     def test_the_rules_that_it_tells(self):

@@ -237,10 +237,29 @@ TEST(OverlayPolicy, NamesOfActivationsAreExactUntilARuleSpeaks) {
   EXPECT_EQ(why_exact_by_name(ruled(Profile::kZeropp, "t*=exact"), "tp"), "");
   EXPECT_EQ(why_exact_by_name(ruled(Profile::kZeropp, "tp:all_gather:bf16=weights"), "tp"), "");
   EXPECT_NE(why_exact_by_name(ruled(Profile::kZeropp, "dp=weights"), "tp"), "");
+  EXPECT_NE(why_exact_by_name(ruled(Profile::kZeropp, "*:all_reduce=exact"), "tp"), "");
+  EXPECT_EQ(why_exact_by_name(ruled(Profile::kZeropp, "*:all_reduce=gradients"), "tp"), "");
+}
+
+TEST(OverlayPolicy, ARuleForAllThatCompressesActivationsIsWarnedOf) {
+  for (const Profile profile : {Profile::kAuto, Profile::kZeropp}) {
+    const auto warning = [&](std::string_view rules, std::string_view comm) {
+      return blanket_warning(ruled(profile, rules), comm);
+    };
+    EXPECT_THAT(warning("dp=exact; *:all_reduce=gradients", "mesh_tp"),
+                AllOf(HasSubstr("the rule \"*:all_reduce:*=gradients\" has them"),
+                      HasSubstr("make \"mesh_tp=exact\" the first")));
+    EXPECT_NE(warning("*:all_gather=exact; **=weights", "tp"), "");
+    EXPECT_EQ(warning("*_tp=exact; *:all_reduce=gradients", "mesh_tp"), "");
+    EXPECT_EQ(warning("*_tp=gradients; *=gradients", "mesh_tp"), "") << "your word";
+    EXPECT_EQ(warning("*:all_reduce=gradients", "mesh_dp"), "");
+    EXPECT_EQ(warning("*=exact", "mesh_tp"), "");
+  }
+  EXPECT_EQ(blanket_warning(ruled(Profile::kExact, "*=weights"), "tp"), "");
 }
 
 TEST(OverlayPolicy, TheRulesThatAreSuggestedFitAnyName) {
-  for (const char* name : {"tp", "tp:0;1", " tp ", "tp=\"$1\"", "t*p tp", "tp`!\\'\t"}) {
+  for (const char* name : {"tp", "tp:0;1", " tp ", "tp=\"$1\"", "t*p tp", "tp`!\\'\t", "\ntp\r"}) {
     const std::string why = why_exact_by_name(policy_of(Profile::kZeropp), name);
     const size_t begin = why.find('"') + 1;
     const std::string rules = why.substr(begin, why.find('"', begin) - begin);

@@ -1,5 +1,5 @@
 """Gives NCCL's communicators the names that torch has for their process groups ("mesh_tp"), so that
-rules and warnings can go by them: ProcessGroupNCCL keeps them to itself."""
+rules and `zeropp` can go by them: ProcessGroupNCCL keeps them to itself."""
 import copy
 import ctypes
 import inspect
