@@ -259,6 +259,7 @@ class Ranks(unittest.TestCase):
         for rank in ranks:
             while b"READY" not in rank.output and time.monotonic() < deadline:
                 rank.output += os.read(rank.process.stdout.fileno(), 65536)
+        for rank in ranks:  # only now: the others' last calls need them all
             rank.process.send_signal(signal.SIGTERM)
         launch.finish(ranks, 30, stop_on_failure=False)
         for rank in ranks:
