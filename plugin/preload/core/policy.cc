@@ -91,7 +91,24 @@ bool names_activations(std::string_view comm) {
   return any_of({"sp", "sequence", "ulysses", "cp", "context", "ep", "expert", "mp", "model"});
 }
 
+// What a word for all traffic is not meant for. auto has its evidence.
+bool is_exact_by_name(const Policy& policy, std::string_view comm) {
+  return (policy.profile == Profile::kZeropp || policy.audits()) && names_activations(comm);
+}
+
 bool is_for_all(const Rule& rule) { return rule.comm.find_first_not_of('*') == std::string::npos; }
+
+// Whether a rule is the first that fits some large call of a communicator.
+bool decides_some(const Rule& rule, const Policy& policy, std::string_view comm) {
+  const uint64_t elems = std::max(rule.min_elems, policy.floor_elems);
+  for (const Operation op :
+       {Operation::kAllGather, Operation::kReduceScatter, Operation::kAllReduce}) {
+    for (const ncclDataType_t type : {ncclBfloat16, ncclFloat16, ncclFloat32}) {
+      if (first_rule(policy.rules, comm, op, type, elems) == &rule) return true;
+    }
+  }
+  return false;
+}
 
 // A pattern that fits a name, without what a line of rules or a shell takes for its own.
 std::string pattern_of(std::string_view comm) {
@@ -147,10 +164,7 @@ Decision decide(const Call& call, const Policy& policy, const Facts& facts) {
   const Rule* const rule =
       first_rule(policy.rules, facts.comm, call.op, call.type, elems_per_rank(call, facts.ranks));
   if (!row.lossy || (rule != nullptr && rule->treat == Treat::kExact)) return {Reason::kRule};
-  // auto has its evidence; a word for all traffic is not meant for what names itself otherwise.
-  if (rule == nullptr && policy.profile != Profile::kAuto && names_activations(facts.comm)) {
-    return {Reason::kActivations};
-  }
+  if (rule == nullptr && is_exact_by_name(policy, facts.comm)) return {Reason::kActivations};
   const auto treat = rule != nullptr ? std::optional(rule->treat) : std::nullopt;
   Decision decision{.codecs = codecs_of(policy.profile, call.op, treat),
                     .asks_evidence = rule == nullptr && policy.compresses(),
@@ -196,12 +210,11 @@ uint64_t elems_per_rank(const Call& call, int ranks) {
 }
 
 std::string why_exact_by_name(const Policy& policy, std::string_view comm) {
-  const bool trusts = policy.profile == Profile::kZeropp || policy.audits();
   // One that is for all says nothing of this name, unless it asks for compression.
   const bool ruled = std::ranges::any_of(policy.rules, [&](const Rule& rule) {
     return glob_fits(rule.comm, comm) && (!is_for_all(rule) || rule.treat != Treat::kExact);
   });
-  if (!trusts || ruled || !names_activations(comm)) return "";
+  if (ruled || !is_exact_by_name(policy, comm)) return "";
   const std::string pattern = pattern_of(comm);
   return concat(
       "its name says that activations travel by it; if they are weights and gradients, "
@@ -213,9 +226,9 @@ std::string why_exact_by_name(const Policy& policy, std::string_view comm) {
 std::string blanket_warning(const Policy& policy, std::string_view comm) {
   if (!policy.compresses() || !names_activations(comm)) return "";
   for (const Rule& rule : policy.rules) {
-    if (!glob_fits(rule.comm, comm)) continue;
-    if (!is_for_all(rule)) return "";
-    if (rule.treat == Treat::kExact) continue;
+    if (!is_for_all(rule) || rule.treat == Treat::kExact || !decides_some(rule, policy, comm)) {
+      continue;
+    }
     return concat("its name says that activations travel by it, and the rule \"",
                   to_text({&rule, 1}), "\" has them compressed; if that is not meant, make \"",
                   pattern_of(comm),

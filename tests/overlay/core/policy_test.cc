@@ -254,6 +254,10 @@ TEST(OverlayPolicy, ARuleForAllThatCompressesActivationsIsWarnedOf) {
     EXPECT_EQ(warning("*_tp=gradients; *=gradients", "mesh_tp"), "") << "your word";
     EXPECT_EQ(warning("*:all_reduce=gradients", "mesh_dp"), "");
     EXPECT_EQ(warning("*=exact", "mesh_tp"), "");
+    EXPECT_NE(warning("mesh_tp:all_gather=exact; *:all_reduce=gradients", "mesh_tp"), "")
+        << "the first is of other calls";
+    EXPECT_EQ(warning("mesh_tp:all_reduce=exact; *:all_reduce=gradients", "mesh_tp"), "");
+    EXPECT_EQ(warning("*=exact; *=weights", "mesh_tp"), "") << "the second decides nothing";
   }
   EXPECT_EQ(blanket_warning(ruled(Profile::kExact, "*=weights"), "tp"), "");
 }
