@@ -71,7 +71,7 @@ def of_control(gates, name, own, control):
     ours, theirs = (statistics.mean(map(rows.worse, some)) for some in (own, control))
     gates.add(name, f"{rule} is worse: {theirs:+.3%}", round(ours, 5), theirs > max(ours, 0))
     ours, theirs = ({row["seed"]: row["losses_apart"] for row in some} for some in (own, control))
-    times = [theirs[seed] / max(far, 1e-9) for seed, far in ours.items() if far and theirs.get(seed)]
+    times = [theirs[seed] / far for seed, far in ours.items() if far and theirs.get(seed)]
     gates.add(name, f"{rule} takes the losses of all steps at least {APART} times as far from the "
               "exact run's, in every seed", [round(one, 2) for one in times],
               len(times) == len(ours) and all(APART <= one < math.inf for one in times))

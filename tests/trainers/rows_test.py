@@ -75,7 +75,6 @@ class Rows(unittest.TestCase):
         self.assertEqual(list(rows.rows_of([record("none", fingerprint="other"),
                                             record("zeropp")])), [])
 
-
     def test_how_far_the_losses_are_apart(self):
         base, run = ({"losses": losses} for losses in (["0x1p0", "0x1p1"], ["0x1.4p0", "0x1.8p0"]))
         self.assertAlmostEqual(rows.apart(base, run), 0.25)  # a quarter above, a quarter below
